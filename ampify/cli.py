@@ -1,0 +1,233 @@
+"""The command line: options become settings, reports become output and an exit status."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+import click
+
+from ampify import __version__
+from ampify.config import CHOICES, ConfigError, Lookup, parse_codes, parse_torch
+
+PATHS = click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path, allow_dash=True))
+_LONG = 30
+"""Files; with fewer, a progress bar would only flicker."""
+
+
+class CheckByDefault(click.Group):
+    """`ampify PATH` is `ampify check PATH`; a word that is a command is the command."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in {*self.commands, "--help", "-h", "--version"}:
+            args = ["check", *args]
+        return super().parse_args(ctx, args)
+
+
+def _parsed(parse: Callable[[str], object]) -> Callable[[click.Context, click.Parameter, str | None], object]:
+    def convert(ctx: click.Context, parameter: click.Parameter, value: str | None) -> object:
+        try:
+            return None if value is None else parse(value)
+        except ConfigError as error:
+            raise click.BadParameter(str(error), ctx, parameter) from None
+
+    return convert
+
+
+def _place(value: str) -> tuple[Path, int]:
+    path, _, line = value.rpartition(":")
+    if not path or not line.isdecimal():
+        raise ConfigError(f"`{value}` is not of the form FILE:LINE")
+    return Path(path), int(line)
+
+
+def _settings(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that `check` and `steps` share."""
+    for option in (
+        click.option("--step", metavar="FILE:LINE", callback=_parsed(_place), help="Only the training step there."),
+        click.option("--dtype", type=click.Choice(CHOICES["dtype"]), help="What to compute in; float16 by default."),
+        click.option("--device", type=click.Choice(CHOICES["device"]), help="Which steps to convert; auto by default."),
+        click.option(
+            "--target-torch",
+            metavar="2.X",
+            callback=_parsed(parse_torch),
+            help="The oldest torch the code is for; by default what the project pins, else the newest.",
+        ),
+        click.option("--config", type=click.Path(path_type=Path), help="A TOML file, in place of the nearest one."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.group(cls=CheckByDefault, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="ampify %(version)s")
+def main() -> None:
+    """Find, convert and check automatic mixed precision in PyTorch code.
+
+    `ampify PATHS` is short for `ampify check PATHS`.
+    """
+
+
+@main.command()
+@PATHS
+@click.option("--fix", is_flag=True, help="Apply safe fixes.")
+@click.option("--unsafe-fixes", is_flag=True, default=None, help="With --fix or --diff: unsafe ones too.")
+@click.option("--diff", is_flag=True, help="Print what --fix would change, write nothing.")
+@click.option("--select", metavar="CODES", callback=_parsed(parse_codes), help="Only these, such as AMP1,AMP206.")
+@click.option("--ignore", metavar="CODES", callback=_parsed(parse_codes), help="All but these.")
+@click.option("--fail-level", type=click.Choice(CHOICES["fail_level"]), help="The least severity that exits with 1.")
+@_settings
+@click.option("--output-format", type=click.Choice(["text", "concise", "json"]), default="text", show_default=True)
+@click.option("--statistics", is_flag=True, help="Count the findings of each rule instead of listing them.")
+@click.option("--exit-zero", is_flag=True, help="Exit with 0 even if findings remain.")
+@click.option("--stdin-filename", type=click.Path(path_type=Path), help="The name of the source given as PATH `-`.")
+def check(
+    paths: tuple[Path, ...], *, fix: bool, diff: bool, output_format: str, statistics: bool, exit_zero: bool,
+    stdin_filename: Path | None, step: tuple[Path, int] | None, config: Path | None, **options: Any,
+) -> None:  # fmt: skip
+    """Find, lint, and with --fix convert and mend. `-` reads standard input."""
+    from ampify import engine
+
+    mode = engine.Mode.DIFF if diff else engine.Mode.WRITE if fix else engine.Mode.REPORT
+    run = engine.Run(Lookup(_given(options), config), mode, step)
+    filtering = Path("-") in paths
+    if filtering and len(paths) > 1:
+        raise click.UsageError("`-` stands alone")
+    with _ConfigErrors():
+        report = _filter(stdin_filename or Path("stdin.py"), run) if filtering else engine.check(paths, run, _track)
+    findings = sys.stderr if filtering and fix and not diff else sys.stdout
+    _print(report, findings, "statistics" if statistics else "diff" if diff else output_format)
+    _exit(report, exit_zero=exit_zero)
+
+
+@main.command()
+@PATHS
+@_settings
+@click.option("--output-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+def steps(
+    paths: tuple[Path, ...], *, output_format: str, step: tuple[Path, int] | None, config: Path | None, **options: Any
+) -> None:
+    """List the training steps: where, what trains what, what is decided and why."""
+    from ampify import engine
+    from ampify.report import concise
+    from ampify.report import steps as listing
+
+    with _ConfigErrors():
+        rows, report = engine.steps(paths, engine.Run(Lookup(_given(options), config), step=step), _track)
+    listing.render(rows, sys.stdout, output_format)
+    if report.files:
+        concise.render(report, sys.stderr)
+    _exit(report, exit_zero=True)
+
+
+@main.command()
+@PATHS
+@click.option("--diff", is_flag=True, help="Print what would change, write nothing.")
+def erase(paths: tuple[Path, ...], *, diff: bool) -> None:
+    """Take mixed precision out: what remains is the float32 program."""
+    from ampify import engine
+    from ampify.report import concise
+
+    with _ConfigErrors():
+        report = engine.erase(paths, engine.Run(mode=engine.Mode.DIFF if diff else engine.Mode.WRITE), _track)
+    if diff:
+        _print(report, sys.stdout, "diff")
+    changed = sum(file.before != file.after for file in report.files)
+    verb = "Would take" if diff else "Took"
+    click.echo(f"{verb} mixed precision out of {changed} of {report.checked} files", err=True)
+    if any(file.diagnostics for file in report.files):
+        concise.render(report, sys.stderr)
+    _exit(report, exit_zero=False)
+
+
+@main.command()
+@click.argument("code")
+def explain(code: str) -> None:
+    """Print the page of a rule, given its code or name."""
+    from ampify.diagnostic import TOOL_CODES
+    from ampify.rule import load
+
+    for rule in load().values():
+        if code.lower() in {rule.code.lower(), rule.name}:
+            return _page(rule.page.read_text("utf-8"))
+    if row := TOOL_CODES.get(code.upper()):
+        return _page(f"# {code.upper()} {row.name}\n\n{row.meaning}.\n")
+    raise click.UsageError(f"there is no rule `{code}`; `ampify rules` lists them")
+
+
+@main.command()
+def rules() -> None:
+    """List all rules: code, severity, name."""
+    from ampify.diagnostic import TOOL_CODES
+    from ampify.rule import load
+
+    rows = [(code, row.severity, row.name) for table in (load(), TOOL_CODES) for code, row in table.items()]
+    for code, severity, name in rows:
+        click.echo(f"{code}  {severity.name.lower():<7}  {name}")
+
+
+class _ConfigErrors:
+    """What is wrong with a setting is told like a wrong option."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, ConfigError):
+            raise click.UsageError(str(error)) from None
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _filter(name: Path, run: Any) -> Any:
+    """Standard input to standard output where fixes are to be written; the source comes out whatever happens."""
+    from ampify import engine
+
+    raw = sys.stdin.buffer.read()
+    report, new = engine.check_bytes(name, raw, run)
+    if run.mode is engine.Mode.WRITE:
+        sys.stdout.buffer.write(new)
+        sys.stdout.buffer.flush()
+    return report
+
+
+def _print(report: Any, out: TextIO, form: str) -> None:
+    from importlib import import_module
+
+    out.reconfigure(errors="backslashreplace")  # type: ignore[attr-defined]  # a name or line the terminal cannot show
+    import_module(f"ampify.report.{form}").render(report, out)
+    if form == "diff":
+        from ampify.report.paint import paint
+        from ampify.report.text import summary
+
+        paint(summary(report), sys.stderr)
+
+
+def _exit(report: Any, *, exit_zero: bool) -> None:
+    for error in report.errors:
+        click.echo(f"ampify: {error}", err=True)
+    sys.exit(0 if exit_zero and report.status == 1 else report.status)
+
+
+def _page(markdown: str) -> None:
+    """A page as it is, or set in type on a terminal."""
+    if not sys.stdout.isatty():
+        click.echo(markdown, nl=False)
+        return
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    Console().print(Markdown(markdown))
+
+
+def _track(files: Sequence[Path]) -> Iterable[Path]:
+    """The files, with a progress bar if there are many and somebody looks on."""
+    if len(files) < _LONG or not sys.stderr.isatty():
+        return files
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(files, "Checking", console=Console(stderr=True), transient=True)

@@ -1,0 +1,213 @@
+"""One text: find, check, fix, prove. Knows nothing of files, nor of what a rule looks for."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ampify.config import ConfigError, Settings
+from ampify.diagnostic import TOOL_CODES, Diagnostic, Severity
+from ampify.rule import Rule
+from ampify.source.edits import Applicability, Edit, Fix, choose, splice
+from ampify.source.ignores import Ignore, find_ignores
+from ampify.source.text import SourceText, Span
+
+if TYPE_CHECKING:
+    from ampify.model.step import FileModel, TrainingStep
+    from ampify.rewrite.plan import Decision
+
+ROUNDS = 10
+_REPORT = "this is a bug in ampify, please report it together with these lines"
+
+
+@dataclass(frozen=True, slots=True)
+class FileReport:
+    """One file: ``diagnostics`` are what is left in ``after``, ``fixed`` what was mended on the way there."""
+
+    path: str
+    before: str
+    after: str
+    diagnostics: tuple[Diagnostic, ...] = ()
+    fixed: tuple[Diagnostic, ...] = ()
+    fails: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What one text is looked at with. ``line`` narrows it to the training step that is listed there."""
+
+    path: str
+    settings: Settings
+    rules: tuple[Rule, ...]
+    line: int | None = None
+
+    def look(self, text: str) -> FileReport:
+        """The report on a text that stays as it is."""
+        return self._report(text, text, self._find(text, self._focus(text)))
+
+    def mend(self, text: str) -> FileReport:
+        """The report on a text whose fixes are applied until there are none left."""
+        now, focus, fixed = text, self._focus(text), list[Diagnostic]()
+        for _ in range(ROUNDS):
+            found = self._find(now, focus)
+            chosen, withdrawn = self._provable(now, _shown(now, found))
+            if not chosen:
+                return self._report(text, now, found, fixed, withdrawn)
+            fixed += [d for d in found if any(d.fix is fix for fix in chosen)]
+            edits = _edits(chosen)
+            now, focus = splice(now, edits), None if focus is None else _shifted(focus, edits)
+        found = self._find(text, self._focus(text))
+        reason = f"The fixes of this file do not come to an end and were withdrawn; {_REPORT}"
+        endless = self.about(text, "AMP904", reason, min(fixed[-1].span.start, len(text)))
+        return self._report(text, text, found, (), [endless])
+
+    def unusable(self, text: str, code: str, message: str, line: int = 1, column: int = 0) -> FileReport:
+        """The report on a text of which nothing can be told but that."""
+        source = SourceText(text)
+        line = min(line, len(source.line_starts))
+        start = min(source.offset(line, column), source.line_end(source.offset(line, 0)))
+        return self._report(text, text, [], (), [self.about(text, code, message, start)])
+
+    def about(self, text: str, code: str, message: str, start: int, end: int | None = None) -> Diagnostic:
+        """A finding about ampify's own work."""
+        row = TOOL_CODES[code]
+        span = Span(start, min(start + 1, len(text)) if end is None else end)
+        return Diagnostic(self.path, span, code, row.name, row.severity, message)
+
+    def decisions(self, text: str) -> Iterator[tuple[TrainingStep, Decision]]:
+        """The training steps, each with what is decided on it."""
+        return self._decided(self._model(text), self._focus(text))
+
+    def _model(self, text: str) -> FileModel:
+        from ampify.model.find import read
+        from ampify.syntax.tree import Tree
+
+        with warnings.catch_warnings(action="ignore"):  # of the compiler, such as invalid escapes
+            return read(Tree(text), self.path, self.settings.target_torch)
+
+    def _find(self, text: str, focus: int | None) -> list[Diagnostic]:
+        """Every finding, ignored ones too."""
+        subjects = list(self._subjects(self._model(text), focus))
+        found = [
+            Diagnostic(self.path, f.span, rule.code, rule.name, f.severity or rule.severity, f.message, f.notes, f.fix)
+            for rule in self.rules
+            for subject in subjects
+            if isinstance(subject, rule.subject)
+            for f in rule.check(subject)
+        ]
+        return sorted(found, key=lambda d: (d.span, d.code))
+
+    def _subjects(self, model: FileModel, focus: int | None) -> Iterator[Any]:
+        if focus is None:
+            yield from (model, *model.uses)
+        for pair in self._decided(model, focus):
+            yield from pair
+
+    def _decided(self, model: FileModel, focus: int | None) -> Iterator[tuple[TrainingStep, Decision]]:
+        for step in model.steps if focus is None else self._steps_at(model, focus):
+            yield step, _decide(step, self.settings)
+
+    def _steps_at(self, model: FileModel, focus: int) -> list[TrainingStep]:
+        around = [step for step in model.steps if step.span.start <= focus < step.span.end]
+        if not around:
+            raise ConfigError(f"no training step at {self.path}:{self.line}; `ampify steps` lists them")
+        return around
+
+    def _focus(self, text: str) -> int | None:
+        """Where the code of the wanted line begins."""
+        if self.line is None:
+            return None
+        source = SourceText(text)
+        if not 1 <= self.line <= len(source.line_starts):
+            raise ConfigError(f"{self.path} has no line {self.line}")
+        start = source.offset(self.line, 0)
+        return start + len(source.indent(start))
+
+    def _provable(self, text: str, shown: list[Diagnostic]) -> tuple[list[Fix], list[Diagnostic]]:
+        """Fixes that go in together and pass their proof, and what is to say of those that do not pass."""
+        minimum = Applicability.UNSAFE if self.settings.unsafe_fixes else Applicability.SAFE
+        left, withdrawn = shown, list[Diagnostic]()
+        while chosen := choose((d.fix for d in left if d.fix), minimum):
+            if _flaw(text, chosen) is None:
+                return chosen, withdrawn
+            bad = {id(fix): flaw for fix in chosen if (flaw := _flaw(text, [fix]))}
+            if not bad:  # each holds alone
+                return chosen[:1], withdrawn
+            withdrawn += [self._withdrawn(text, d, bad[id(d.fix)]) for d in left if id(d.fix) in bad]
+            left = [d for d in left if id(d.fix) not in bad]
+        return [], withdrawn
+
+    def _withdrawn(self, text: str, finding: Diagnostic, flaw: str) -> Diagnostic:
+        title = finding.fix.title if finding.fix else ""
+        message = f"The fix of {finding.code} ({title}) was withdrawn by its proof: {flaw}; {_REPORT}"
+        return self.about(text, "AMP904", message, finding.span.start, finding.span.end)
+
+    def _report(
+        self,
+        before: str,
+        after: str,
+        found: list[Diagnostic],
+        fixed: Iterable[Diagnostic] = (),
+        own: Iterable[Diagnostic] = (),
+    ) -> FileReport:
+        own = [d for d in (*own, *self._unused(after, found)) if not d.code.startswith(self.settings.ignore)]
+        left = tuple(sorted((*_shown(after, found), *own), key=lambda d: (d.span, d.code)))
+        fails = any(d.severity >= Severity[self.settings.fail_level.upper()] for d in left)
+        return FileReport(self.path, before, after, left, tuple(fixed), fails)
+
+    def _unused(self, text: str, found: list[Diagnostic]) -> Iterator[Diagnostic]:
+        """AMP903, for those ignores whose rules have all been asked."""
+        source, settings = SourceText(text), self.settings
+        if self.line is not None or not settings.enables("AMP903"):
+            return
+        for ignore in find_ignores(text):
+            span = ignore.span
+            for code in ignore.codes:
+                if settings.enables(code) and not any(_hidden(source, [ignore], d) for d in found if d.code == code):
+                    message = f"This ignore of `{code}` hides nothing"
+                    yield self.about(text, "AMP903", message, span.start, span.end)
+            all_asked = not (settings.select or settings.ignore)
+            if not ignore.codes and all_asked and not any(_hidden(source, [ignore], d) for d in found):
+                yield self.about(text, "AMP903", "This ignore hides nothing", span.start, span.end)
+
+
+def _decide(step: TrainingStep, settings: Settings) -> Decision:
+    from ampify.rewrite.plan import decide  # only where there is a step
+
+    return decide(step, settings)
+
+
+def _hidden(source: SourceText, ignores: Iterable[Ignore], finding: Diagnostic) -> bool:
+    line = source.line(finding.span.start)
+    return any(ignore.hides(line, finding.code) for ignore in ignores)
+
+
+def _shown(text: str, found: list[Diagnostic]) -> list[Diagnostic]:
+    """The findings that no comment hides."""
+    ignores = find_ignores(text)
+    if not ignores:
+        return found
+    source = SourceText(text)
+    return [finding for finding in found if not _hidden(source, ignores, finding)]
+
+
+def _edits(fixes: Iterable[Fix]) -> list[Edit]:
+    return [edit for fix in fixes for edit in fix.edits]
+
+
+def _shifted(offset: int, edits: Iterable[Edit]) -> int:
+    """Where the character at ``offset`` is after ``edits``."""
+    return offset + sum(len(e.text) - (e.span.end - e.span.start) for e in edits if e.span.end <= offset)
+
+
+def _flaw(text: str, fixes: list[Fix]) -> str | None:
+    """Why the fixes must not be written, None if they may."""
+    from ampify.rewrite.prove import ProofFailed, prove
+
+    try:
+        prove(text, splice(text, _edits(fixes)), fixes)
+    except ProofFailed as failure:
+        return str(failure)
+    return None

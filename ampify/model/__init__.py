@@ -1,0 +1,1 @@
+"""What code means for mixed precision: roles, training steps, the scaler protocol. Never makes text."""

@@ -1,0 +1,196 @@
+"""The acts of each function: calls and statements that matter to AMP, in source order, direct or through calls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+
+import libcst as cst
+
+from ampify.model import vocabulary as words
+from ampify.model.flow import Flow, Place
+from ampify.model.roles import Role, Roles
+from ampify.model.step import (
+    Act,
+    Backward,
+    Code,
+    GradientUse,
+    InnerGradient,
+    OptimizerStep,
+    Unscale,
+    Update,
+)
+from ampify.syntax import blocks
+from ampify.syntax.blocks import Function
+from ampify.syntax.walk import is_none, keyword, walk
+
+
+class Acts:
+    """The acts of one file by function."""
+
+    def __init__(self, code: Code) -> None:
+        self.code, self.tree, self.flow, self.roles, self.amp = code, code.tree, code.flow, code.roles, code.amp
+        self.direct: dict[Function, list[Act]] = {f: [*self._acts(f)] for f in self.flow.functions}
+        self._carriers = {f for f, acts in self.direct.items() if any(_binding(a) for a in acts)}
+
+    def calls(self, function: Function) -> Iterator[tuple[cst.Call, cst.FunctionDef]]:
+        """Calls in ``function`` to functions of the file that hold acts, themselves or further down."""
+        for node in self.flow.body[function]:
+            if isinstance(node, cst.Call):
+                for callee in self._called(node):
+                    if callee in self.carrying:
+                        yield node, callee
+
+    def _called(self, call: cst.Call) -> Iterator[cst.FunctionDef]:
+        """The function that a call runs, and a closure given to ``optimizer.step``."""
+        if (callee := self.flow.callee(call)) is not None:
+            yield callee
+        if isinstance(call.func, cst.Attribute) and call.func.attr.value == "step":
+            for arg in call.args:
+                if isinstance(closure := self.flow.named(arg.value), cst.FunctionDef):
+                    yield closure
+
+    @cached_property
+    def carrying(self) -> set[cst.FunctionDef]:
+        """Functions with backward, step or gradient acts in them or in what they call."""
+        return {
+            f
+            for f in self.flow.functions
+            if isinstance(f, cst.FunctionDef)
+            and (f in self._carriers or any(g in self._carriers for g in self.flow.reachable(f)))
+        }
+
+    def below(self, function: cst.FunctionDef) -> Iterator[Act]:
+        """The acts of ``function`` and of what it calls."""
+        for f in (function, *self.flow.reachable(function)):
+            yield from self.direct[f]
+
+    # ------------------------------------------------------------------ recognition
+
+    def _acts(self, function: Function) -> Iterator[Act]:
+        seen: set[cst.CSTNode] = set()
+        for node in self.flow.body[function]:
+            if isinstance(node, cst.Call):
+                yield from self._call(node, function)
+            if (touched := self._gradient(node)) is not None and touched not in seen:
+                seen.add(touched)
+                yield GradientUse(touched, function, owners=self._loop_owner(touched))
+
+    def _call(self, call: cst.Call, function: Function) -> Iterator[Act]:
+        paths = self.flow.names.imported(call.func)
+        if paths & words.AUTOGRAD_BACKWARD and (losses := _outputs(call, "tensors")) is not None:
+            yield Backward(call, function, *self._unscaled(losses))
+        elif paths & words.AUTOGRAD_GRAD and (outputs := _outputs(call, "outputs")) is not None:
+            yield InnerGradient(call, function, outputs)
+        elif paths & words.CLIPS or self._clips(call):
+            owners = tuple(p for a in call.args[:1] for p in self.modules(a.value))
+            yield GradientUse(call, function, owners, clips=True)
+        elif not paths and isinstance(call.func, cst.Attribute):
+            yield from self._method(call, call.func, function)
+
+    def _method(self, call: cst.Call, func: cst.Attribute, function: Function) -> Iterator[Act]:
+        receiver, name = func.value, func.attr.value
+        if name == "backward" and self._is_loss(call, receiver):
+            yield Backward(call, function, *self._unscaled(receiver))
+        elif name == "step" and self.amp.is_scaler(receiver) and call.args:
+            yield OptimizerStep(call, function, call.args[0].value, receiver)
+        elif name == "step" and self.roles.of(receiver) is Role.OPTIMIZER and self.flow.callee(call) is None:
+            yield OptimizerStep(call, function, receiver)
+        elif name == "unscale_" and self.amp.is_scaler(receiver):
+            yield Unscale(call, function, call.args[0].value if call.args else None)
+        elif name == "update" and self.amp.is_scaler(receiver):
+            yield Update(call, function)
+
+    def _is_loss(self, call: cst.Call, receiver: cst.BaseExpression) -> bool:
+        """Whether ``receiver.backward(…)`` is a tensor's: not ``super()``, an engine, or a method of this file."""
+        if isinstance(receiver, cst.Call) and isinstance(receiver.func, cst.Name) and receiver.func.value == "super":
+            return False
+        if self.flow.callee(call) is not None or self.roles.of(receiver) in (Role.MODULE, Role.OPTIMIZER, Role.LOSS):
+            return False
+        return not (isinstance(receiver, cst.Name) and receiver.value in ("self", "cls"))
+
+    def _unscaled(self, loss: cst.BaseExpression) -> tuple[cst.BaseExpression, cst.BaseExpression | None]:
+        """``scaler.scale(loss)`` → loss and scaler; a name bound to that just before counts as well."""
+        value: cst.CSTNode = loss
+        if isinstance(loss, cst.Name) and (place := self.flow.place(loss)) is not None:
+            found = [d.value for d in self.flow.reaching(place, blocks.small_statement_of(self.tree, loss))]
+            if len(found) == 1 and found[0] is not None:
+                value = found[0]
+        match value:
+            case cst.Call(func=cst.Attribute(value=scaler, attr=cst.Name(value="scale")), args=[arg]) if self.amp.is_scaler(scaler):
+                return arg.value, scaler
+        return loss, None
+
+    def _clips(self, call: cst.Call) -> bool:
+        """Helpers that are not PyTorch's but clip all the same, by their name and what they are given."""
+        func = call.func
+        if isinstance(func, cst.Attribute) and func.attr.value in words.CLIP_METHODS:
+            return True
+        name = func.attr.value if isinstance(func, cst.Attribute) else func.value if isinstance(func, cst.Name) else ""
+        given = any(self.roles.of(a.value) in (Role.MODULE, Role.OPTIMIZER) or [*self.modules(a.value)] for a in call.args)
+        return "clip" in name and "grad" in name and given and self.flow.callee(call) is None
+
+    def modules(self, node: cst.CSTNode) -> Iterator[Place]:
+        """The modules whose ``.parameters()`` an expression holds, names looked through."""
+        for n in walk(node):
+            match n:
+                case cst.Call(func=cst.Attribute(value=module, attr=cst.Name(value="parameters" | "named_parameters"))):
+                    if (place := self.flow.place(module)) is not None:
+                        yield place
+                case cst.Name() | cst.Attribute() if (place := self.flow.place(n)) is not None:
+                    for d in self.flow.assigned(place):
+                        if d.value is not None and d.value is not node and _holds_parameters(d.value):
+                            yield from self.modules(d.value)
+
+    # ------------------------------------------------------------------ gradients touched by hand
+
+    def _gradient(self, node: cst.CSTNode) -> cst.CSTNode | None:
+        """The statement that reads or changes ``.grad``; None where it is only set to None, zeroed or asked for None."""
+        if not (isinstance(node, cst.Attribute) and node.attr.value == "grad"):
+            return None
+        if self.flow.names.imported(node):
+            return None
+        parent = self.flow.names.parent[node]
+        statement = blocks.small_statement_of(self.tree, node)
+        match statement:
+            case cst.Assign(value=value) if is_none(value):
+                return None
+            case cst.If() | cst.While() if isinstance(parent, cst.Comparison | cst.UnaryOperation | cst.If):
+                return None
+        match parent:
+            case cst.Attribute(attr=cst.Name(value="zero_" | "detach_" | "requires_grad_")):
+                return None
+            case cst.Attribute(attr=cst.Name(value="data")) if self._zeroed(parent):
+                return None
+            case cst.Comparison() | cst.ComparisonTarget() if isinstance(statement, cst.If):
+                return None
+        return statement
+
+    def _zeroed(self, node: cst.CSTNode) -> bool:
+        match self.flow.names.parent[node]:
+            case cst.Attribute(attr=cst.Name(value="zero_")):
+                return True
+        return False
+
+    def _loop_owner(self, statement: cst.CSTNode) -> tuple[Place, ...]:
+        """``for p in net.parameters(): p.grad…`` touches the gradients of ``net``."""
+        for loop in blocks.loops(self.tree, statement):
+            if isinstance(loop, cst.For) and (owners := tuple(self.modules(loop.iter))):
+                return owners
+        return tuple(self.modules(statement)) if not isinstance(statement, cst.BaseCompoundStatement) else ()
+
+
+def _binding(act: Act) -> bool:
+    return isinstance(act, Backward | OptimizerStep | GradientUse | InnerGradient | Unscale | Update)
+
+
+def _outputs(call: cst.Call, name: str) -> cst.BaseExpression | None:
+    if (value := keyword(call, name)) is not None:
+        return value
+    return call.args[0].value if call.args and call.args[0].keyword is None and not call.args[0].star else None
+
+
+def _holds_parameters(node: cst.CSTNode) -> bool:
+    return any(
+        isinstance(n, cst.Attribute) and n.attr.value in ("parameters", "named_parameters") for n in walk(node)
+    )

@@ -1,0 +1,112 @@
+"""Which device code trains on, as an expression that can be written where autocast or the scaler is made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import libcst as cst
+
+from ampify.model.flow import Flow, How, Place
+from ampify.model.roles import Role, Roles
+from ampify.model.step import Code, Device
+from ampify.syntax.blocks import Function
+from ampify.syntax.walk import dotted, keyword, walk
+
+_INDEXES = {"rank", "local_rank", "gpu", "gpu_id", "device_id", "device_ids", "gpus", "world_size"}
+_DTYPES = {"dtype", "float", "half", "double", "long", "int"}
+
+
+class Devices:
+    """The devices of one file."""
+
+    def __init__(self, code: Code) -> None:
+        self.code, self.tree, self.flow, self.roles = code, code.tree, code.flow, code.roles
+
+    def seen_from(self, function: Function, before: cst.CSTNode | None = None) -> Device:
+        """The device that the code of ``function`` can name, at statement ``before`` where that is given."""
+        for expression in self._candidates(function, before):
+            is_object, is_name = self._kind(expression)
+            return Device(expression, is_object, is_name)
+        return Device(None)
+
+    def _candidates(self, function: Function, before: cst.CSTNode | None) -> Iterator[cst.BaseExpression]:
+        """Names and attributes that tensors are moved to, in this function first, then any that it sees."""
+        around = [function, *(p for p in self.tree.parents(function) if isinstance(p, cst.FunctionDef | cst.Module))]
+        for f in [f for f in around if isinstance(f, cst.FunctionDef | cst.Module)]:
+            for node in self.flow.body[f]:
+                if (expression := _moved_to(node)) is not None and self._usable(expression, function, before):
+                    yield expression
+
+    def _usable(self, expression: cst.BaseExpression, function: Function, before: cst.CSTNode | None) -> bool:
+        chain, place = dotted(expression), self.flow.place(expression)
+        if not chain or place is None or chain[-1] in _INDEXES | _DTYPES or self.flow.names.imported(expression):
+            return False
+        if self.roles.of(expression) in (Role.MODULE, Role.OPTIMIZER, Role.LOADER):
+            return False
+        if self.roles.of(expression) not in (Role.DEVICE, Role.DEVICE_NAME) and "device" not in chain[-1].lower():
+            return False
+        return self._bound(place, expression, function, before)
+
+    def _bound(self, place: Place, expression: cst.CSTNode, function: Function, before: cst.CSTNode | None) -> bool:
+        """Whether the value is there already: bound once, and before the place where it is to be named."""
+        definitions = [d for d in self.flow.defining(place) if d.how is not How.CHANGE]
+        if isinstance(place.root, cst.ClassDef):
+            early = [d for d in definitions if d.function is not function or _above(self.tree.span(d.node), before, self)]
+            return bool(early)
+        scope = self.flow.names.inner.get(function)
+        visible = scope is not None and scope.find(place.path[0]) is place.root
+        own = [d for d in definitions if d.function is function and not isinstance(d.node, cst.Param)]
+        return visible and (not own or any(_above(self.tree.span(d.node), before, self) for d in own))
+
+    def _kind(self, expression: cst.BaseExpression) -> tuple[bool, bool]:
+        role = self.roles.of(expression)
+        place = self.flow.place(expression)
+        roles = {role}
+        if place is not None:
+            for d in self.flow.assigned(place):
+                if d.how is How.ASSIGN and d.value is not None:
+                    roles.add(self.roles.of(d.value))
+        return roles == {Role.DEVICE}, roles == {Role.DEVICE_NAME}
+
+
+def _above(span: object, before: cst.CSTNode | None, devices: Devices) -> bool:
+    from ampify.source.text import Span
+
+    assert isinstance(span, Span)
+    return before is None or span.start < devices.tree.span(before).end
+
+
+def _moved_to(node: cst.CSTNode) -> cst.BaseExpression | None:
+    """``device`` in ``x.to(device)`` and in ``torch.zeros(…, device=device)``."""
+    if not isinstance(node, cst.Call):
+        return None
+    if (value := keyword(node, "device")) is not None:
+        return value if isinstance(value, cst.Name | cst.Attribute) else None
+    if isinstance(node.func, cst.Attribute) and node.func.attr.value == "to" and node.args:
+        value = node.args[0].value
+        return value if isinstance(value, cst.Name | cst.Attribute) and node.args[0].keyword is None else None
+    return None
+
+
+def accelerated(code: Code) -> bool:
+    """Whether the file shows any sign of a device other than the CPU."""
+    flow, roles = code.flow, code.roles
+    for node in walk(code.tree.module):
+        match node:
+            case cst.SimpleString() if "cuda" in node.value.lower():
+                return True
+            case cst.Attribute(attr=cst.Name(value="cuda" | "accelerator" | "is_cuda")):
+                return True
+            case cst.Param(name=cst.Name(value=name)) if name == "device" and not _only_cpu(flow, roles, node):
+                return True
+            case cst.Attribute(attr=cst.Name(value="device")) if isinstance(node.value, cst.Name | cst.Attribute):
+                if dotted(node)[0] in ("args", "opt", "config", "cfg", "hparams", "opts", "self"):
+                    return True
+    return False
+
+
+def _only_cpu(flow: Flow, roles: Roles, param: cst.Param) -> bool:
+    """A ``device`` parameter that only ever gets the CPU in this file."""
+    place = flow.place(param.name)
+    values = [v for d in flow.assigned(place) if d.how is How.PARAM for v in flow.passed(d)] if place else []
+    return bool(values) and all(isinstance(v, cst.SimpleString) and v.evaluated_value == "cpu" for v in values)

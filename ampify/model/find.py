@@ -1,0 +1,287 @@
+"""Finds the training steps of a file: acts that belong to one iteration, wherever in the file they stand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import libcst as cst
+
+from ampify.model.acts import Acts
+from ampify.model.amp import AmpFacts
+from ampify.model.flow import Flow, Place
+from ampify.model.forward import Forward
+from ampify.model.obstacles import Obstacles
+from ampify.model.reach import Reaching
+from ampify.model.roles import Role, Roles
+from ampify.model.step import (
+    Act,
+    Backward,
+    Checkpoint,
+    Code,
+    FileModel,
+    GradientUse,
+    InnerGradient,
+    Obstacle,
+    OptimizerStep,
+    TrainingStep,
+    Unscale,
+    Update,
+)
+from ampify.model.uses import find_uses
+from ampify.syntax import blocks
+from ampify.syntax.blocks import Function
+from ampify.syntax.tree import Tree
+from ampify.syntax.walk import arguments, walk_scope
+
+
+def read(tree: Tree, path: str, target: tuple[int, int] | None = None) -> FileModel:
+    """The model of one file."""
+    flow = Flow(tree)
+    code = Code(tree, flow, Roles(flow), AmpFacts(tree))
+    acts = Acts(code)
+    steps = tuple(_describe(acts, group) for group in _groups(acts))
+    return FileModel(path, code, target, steps, tuple(find_uses(tree, target)))
+
+
+# ---------------------------------------------------------------------- which acts belong together
+
+
+class _Union:
+    """Sets of acts that grow together."""
+
+    def __init__(self) -> None:
+        self._parent: dict[Act, Act] = {}
+
+    def find(self, act: Act) -> Act:
+        root = self._parent.setdefault(act, act)
+        while self._parent[root] is not root:
+            root = self._parent[root]
+        return root
+
+    def join(self, acts: Iterable[Act]) -> None:
+        first, *rest = acts
+        for act in rest:
+            self._parent[self.find(act)] = self.find(first)
+
+    def groups(self) -> list[list[Act]]:
+        found: dict[Act, list[Act]] = {}
+        for act in self._parent:
+            found.setdefault(self.find(act), []).append(act)
+        return [*found.values()]
+
+
+class _Open:
+    """The acts of a function that still look for their counterpart, each with the node it is reached through."""
+
+    def __init__(self) -> None:
+        self.backwards: list[tuple[cst.CSTNode, Backward]] = []
+        self.steps: list[tuple[cst.CSTNode, OptimizerStep]] = []
+
+
+def _groups(acts: Acts) -> Iterator[list[Act]]:
+    union = _Union()
+    opened: dict[Function, _Open] = {}
+    for function in acts.flow.functions:
+        _close(acts, function, union, opened, frozenset())
+    called = {callee for f in acts.flow.functions for _, callee in acts.calls(f)}
+    left = [f for f in acts.flow.functions if f not in called]
+    _close_classes(acts, left, union, opened)
+    _join_by_optimizer(acts, union)
+    for group in sorted(union.groups(), key=lambda g: min(acts.tree.span(a.node).start for a in g)):
+        if any(isinstance(a, Backward) for a in group):
+            yield sorted(group, key=lambda a: (not isinstance(a, Backward), acts.tree.span(a.node).start))
+
+
+def _close(acts: Acts, function: Function, union: _Union, opened: dict[Function, _Open], above: frozenset[Function]) -> _Open:
+    """Connect the backwards and steps of one iteration in ``function``; what stays open is left to its callers."""
+    if function in opened or function in above:
+        return opened.get(function, _Open())
+    own = _Open()
+    for act in acts.direct[function]:
+        if isinstance(act, Backward):
+            own.backwards.append((act.node, act))
+            union.find(act)
+        elif isinstance(act, OptimizerStep):
+            own.steps.append((act.node, act))
+    for call, callee in acts.calls(function):
+        inner = _close(acts, callee, union, opened, above | {function})
+        own.backwards += [(call, act) for _, act in inner.backwards]
+        own.steps += [(call, act) for _, act in inner.steps]
+    opened[function] = _connect(acts.tree, own, union)
+    return opened[function]
+
+
+def _connect(tree: Tree, own: _Open, union: _Union) -> _Open:
+    left = _Open()
+    backs, steps = set(), set()
+    for (node, act), others, mine, theirs in [
+        *((s, own.backwards, steps, backs) for s in own.steps),
+        *((b, own.steps, backs, steps) for b in own.backwards),
+    ]:
+        partners = _same_iteration(tree, node, others)
+        if partners:
+            union.join([act, *partners])
+            mine.add(act)
+            theirs.update(partners)
+    left.backwards = [(n, a) for n, a in own.backwards if a not in backs]
+    left.steps = [(n, a) for n, a in own.steps if a not in steps]
+    return left
+
+
+def _same_iteration(tree: Tree, node: cst.CSTNode, others: Iterable[tuple[cst.CSTNode, Act]]) -> list[Act]:
+    """The others in the innermost loop around ``node`` that holds any, else all of the function's."""
+    for loop in blocks.loops(tree, node):
+        if found := [act for n, act in others if tree.contains(loop, n)]:
+            return found
+    return [act for _, act in others]
+
+
+def _close_classes(acts: Acts, left: list[Function], union: _Union, opened: dict[Function, _Open]) -> None:
+    """Methods of one class that nobody here calls: its backward and its step belong together."""
+    by_class: dict[cst.ClassDef, _Open] = {}
+    for function in left:
+        if (cls := blocks.method_class(acts.tree, function)) is not None:
+            family = by_class.setdefault(acts.flow.family(cls), _Open())
+            family.backwards += opened[function].backwards
+            family.steps += opened[function].steps
+    for family in by_class.values():
+        if family.backwards and family.steps:
+            union.join([act for _, act in (*family.backwards, *family.steps)])
+
+
+def _join_by_optimizer(acts: Acts, union: _Union) -> None:
+    """All steps of one optimizer are converted together or not at all."""
+    homes: dict[Place, list[Act]] = {}
+    for found in acts.direct.values():
+        for act in found:
+            if isinstance(act, OptimizerStep):
+                for place in _origins(acts, act.optimizer, frozenset()):
+                    homes.setdefault(place, []).append(act)
+    for steps in homes.values():
+        if any(len(group) > 1 for group in union.groups() if set(group) & set(steps)):
+            union.join(steps)
+
+
+def _origins(acts: Acts, expression: cst.CSTNode, seen: frozenset[Place]) -> Iterator[Place]:
+    """The places where an optimizer is first kept, parameters followed to what is passed for them."""
+    place = acts.flow.place(expression)
+    if place is None or place in seen:
+        return
+    parameters = [d for d in acts.flow.assigned(place) if isinstance(d.node, cst.Param)]
+    for d in parameters:
+        for value in acts.flow.passed(d):
+            yield from _origins(acts, value, seen | {place})
+    if not parameters:
+        yield place
+
+
+# ---------------------------------------------------------------------- what a step consists of
+
+
+def _describe(acts: Acts, group: list[Act]) -> TrainingStep:
+    code = acts.code
+    backwards = [a for a in group if isinstance(a, Backward)]
+    steps = [a for a in group if isinstance(a, OptimizerStep)]
+    functions = dict.fromkeys(a.function for a in group)
+    others = [a for f in _between(acts, functions) for a in acts.direct[f]
+              if isinstance(a, GradientUse | InnerGradient | Unscale | Update)]  # fmt: skip
+    every = (*backwards, *sorted({*steps, *others}, key=lambda a: code.tree.span(a.node).start))
+    forward = Forward(acts, backwards)
+    obstacles: list[Obstacle] = [*Obstacles(acts, [*every], forward).all()]
+    checkpoints = tuple(_checkpoints(code, steps))
+    reaching = Reaching(code).used_at([n for n in _used(every, forward, acts)])
+    needing = dict.fromkeys([*functions, *(r.function for r in forward.found), *(c.function for c in checkpoints)])
+    inner = [a.function for a in others if isinstance(a, InnerGradient | GradientUse)]
+    reach = reaching.solve([(a.optimizer, a.function) for a in steps], [*needing, *inner])
+    return TrainingStep(
+        code, every, forward.found, tuple(forward.floats()), reach, checkpoints,
+        (*obstacles, *reaching.obstacles), _mixed(code, every, forward),
+    )  # fmt: skip
+
+
+def _between(acts: Acts, functions: Iterable[Function]) -> list[Function]:
+    """The functions of a step and the helpers that they call, penalties in the forward included."""
+    found = dict.fromkeys(functions)
+    for function in [*found]:
+        found.update(dict.fromkeys(f for f in acts.flow.reachable(function) if f in acts.carrying))
+    return [*found]
+
+
+def _used(every: Iterable[Act], forward: Forward, acts: Acts) -> Iterator[cst.CSTNode]:
+    """Where the scaler will be named, and the calls that lead there."""
+    functions = {a.function for a in every} | {r.function for r in forward.found}
+    yield from (act.node for act in every)
+    yield from (region.first for region in forward.found)
+    for function in acts.flow.functions:
+        for call in acts.flow.sites.get(function, ()) if isinstance(function, cst.FunctionDef) else ():
+            if function in functions or functions & {*acts.flow.reachable(function)}:
+                yield call
+
+
+def _mixed(code: Code, every: Iterable[Act], forward: Forward) -> bool:
+    """Whether the step is in mixed precision already: scaled, under autocast, or cast by hand."""
+    if any(isinstance(a, Backward | OptimizerStep) and a.scaler is not None for a in every):
+        return True
+    for region in forward.found:
+        for statement in (*region.statements, *(h.expression for h in region.hoists)):
+            if any(isinstance(p, cst.With) and any(code.amp.is_autocast(i.item) for i in p.items) for p in code.tree.parents(statement)):
+                return True
+    return code.amp.touched or any(_half(code, call) for call in code.flow.calls)
+
+
+def _half(code: Code, call: cst.Call) -> bool:
+    """``model.half()``, ``model.to(torch.float16)``: mixed precision by hand."""
+    if not isinstance(call.func, cst.Attribute) or code.roles.of(call.func.value) is not Role.MODULE:
+        return False
+    dtypes = {p for a in arguments(call) for p in code.flow.names.imported(a)}
+    return call.func.attr.value in ("half", "bfloat16") or bool(dtypes & {"torch.float16", "torch.half", "torch.bfloat16"})
+
+
+def _checkpoints(code: Code, steps: list[OptimizerStep]) -> Iterator[Checkpoint]:
+    """Where the states of the optimizers of a step are saved and restored."""
+    flow = code.flow
+    optimizers = {p for a in steps for p in _family(code, a.optimizer)}
+    for call in flow.calls:
+        match call.func:
+            case cst.Attribute(value=optimizer, attr=cst.Name(value="state_dict")) if flow.place(optimizer) in optimizers:
+                element = flow.names.parent[call]
+                display = flow.names.parent[element] if isinstance(element, cst.DictElement) else None
+                if isinstance(display, cst.Dict):
+                    yield Checkpoint(flow.function(call), optimizer, display=display)
+            case cst.Attribute(value=optimizer, attr=cst.Name(value="load_state_dict")) if flow.place(optimizer) in optimizers:
+                source = _loaded(call)
+                if source is not None:
+                    yield Checkpoint(flow.function(call), optimizer, load=call, source=source)
+
+
+def _family(code: Code, expression: cst.CSTNode) -> set[Place]:
+    """All places that hold the same optimizer: parameters up and down the calls of the file."""
+    flow = code.flow
+    found: set[Place] = set()
+    first = flow.place(expression)
+    stack = [first] if first else []
+    while stack:
+        place = stack.pop()
+        if place in found:
+            continue
+        found.add(place)
+        for d in flow.assigned(place):
+            values = [*flow.passed(d)] if isinstance(d.node, cst.Param) else [d.value]
+            stack += [p for v in values if v is not None and (p := flow.place(v)) and code.roles.at(p) is Role.OPTIMIZER]
+        for call, function in ((c, f) for f, calls in flow.sites.items() for c in calls):
+            for name in (p.name for p in (*function.params.params, *function.params.kwonly_params)):
+                value = flow.argument(call, function, name.value)
+                if value is not None and flow.place(value) == place and (p := flow.place(name)):
+                    stack.append(p)
+    return found
+
+
+def _loaded(call: cst.Call) -> cst.BaseExpression | None:
+    """The checkpoint in ``optimizer.load_state_dict(checkpoint["optimizer"])``, where it is a name."""
+    match call.args:
+        case [cst.Arg(value=cst.Subscript(value=cst.Name() as source))]:
+            return source
+    return None
+
+
+__all__ = ["read", "walk_scope"]

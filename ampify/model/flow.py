@@ -1,0 +1,476 @@
+"""Values on their way through one file: where they are kept, which definitions reach a use, who calls whom."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum, auto
+from functools import cached_property
+
+import libcst as cst
+
+from ampify.syntax import blocks
+from ampify.syntax.blocks import Function
+from ampify.syntax.names import Bound, Scope
+from ampify.syntax.tree import Tree
+from ampify.syntax.walk import children, dotted, is_none, walk, walk_scope
+
+MUTATORS = {"append", "extend", "insert", "add", "update", "appendleft", "put", "push", "setdefault", "add_", "sub_"}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a value is kept: a name of a scope, or an attribute of the instances of a class (``self.x``).
+
+    Further attributes and subscripts follow in ``path``; a subscript that is not a constant is ``[*]``.
+    """
+
+    root: Scope | cst.ClassDef
+    path: tuple[str, ...]
+
+    def touches(self, other: Place) -> bool:
+        """Whether writing one may change what is read from the other."""
+        n = min(len(self.path), len(other.path))
+        return self.root is other.root and self.path[:n] == other.path[:n]
+
+
+class How(Enum):
+    """How a definition gives its place a value."""
+
+    ASSIGN = auto()
+    UNPACK = auto()
+    ITERATE = auto()
+    PARAM = auto()
+    CHANGE = auto()
+    """In place: ``x += …``, ``x[k] = …``, ``x.append(…)``."""
+    OTHER = auto()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Definition:
+    """One statement (or parameter) that gives ``place`` a value made from ``value``."""
+
+    place: Place
+    how: How
+    node: cst.CSTNode
+    """The statement; a `cst.Param` for parameters."""
+    value: cst.BaseExpression | None
+    function: Function
+
+    def gives(self, place: Place) -> bool:
+        """Whether ``place`` has a new value after this, whatever it had before."""
+        whole = self.place.root is place.root and self.place.path == place.path[: len(self.place.path)]
+        return whole and self.how in (How.ASSIGN, How.UNPACK, How.ITERATE)
+
+
+class Flow:
+    """Places, definitions and calls of one file."""
+
+    def __init__(self, tree: Tree) -> None:
+        self.tree, self.names = tree, tree.names
+        self.functions: list[Function] = [tree.module]
+        self.classes: list[cst.ClassDef] = []
+        self.calls: list[cst.Call] = []
+        self.body: dict[Function, list[cst.CSTNode]] = {tree.module: []}
+        for node in walk(tree.module):
+            if isinstance(node, cst.FunctionDef):
+                self.functions.append(node)
+            elif isinstance(node, cst.ClassDef):
+                self.classes.append(node)
+            elif isinstance(node, cst.Call):
+                self.calls.append(node)
+        for function in self.functions:
+            self.body[function] = [*walk_scope(function)]
+        self._owner = {node: f for f in self.functions for node in self.body[f]}
+        self._callees: dict[cst.Call, cst.FunctionDef | None] = {}
+
+    def function(self, node: cst.CSTNode) -> Function:
+        """The function whose code ``node`` is part of."""
+        if (found := self._owner.get(node)) is not None and not isinstance(node, cst.FunctionDef):
+            return found
+        return blocks.function_of(self.tree, node)
+
+    # ------------------------------------------------------------------ places
+
+    def place(self, node: cst.CSTNode) -> Place | None:
+        """Where the value of a name, attribute chain or subscript is kept; None for any other expression."""
+        match node:
+            case cst.Name(value=name):
+                scope = self.names.scope[node].find(name)
+                return Place(scope, (name,)) if scope else None
+            case cst.Attribute(value=cst.Name() as base, attr=cst.Name(value=name)) if cls := self._self_class(base):
+                return Place(self.family(cls), (name,))
+            case cst.Attribute(value=base, attr=cst.Name(value=name)):
+                inner = self.place(base)
+                return Place(inner.root, (*inner.path, name)) if inner else None
+            case cst.Subscript(value=base):
+                inner = self.place(base)
+                return Place(inner.root, (*inner.path, _key(node))) if inner else None
+        return None
+
+    def _self_class(self, name: cst.Name) -> cst.ClassDef | None:
+        """The class whose instance ``name`` is, where it is the first parameter of a method."""
+        match self.names.scope[name].lookup(name.value):
+            case [binding] if binding.how is Bound.PARAM:
+                function = next(p for p in self.tree.parents(binding.node) if isinstance(p, cst.FunctionDef | cst.Lambda))
+                if isinstance(function, cst.FunctionDef) and (cls := blocks.method_class(self.tree, function)):
+                    static = any(dotted(d.decorator) == ("staticmethod",) for d in function.decorators)
+                    first = next(iter(params(function)), None)
+                    return cls if first is binding.node and not static else None
+        return None
+
+    def family(self, cls: cst.ClassDef) -> cst.ClassDef:
+        """The topmost base class of ``cls`` that stands in this file: attributes are shared along inheritance."""
+        seen = [cls]
+        while (base := next(iter(self.bases(seen[-1])), None)) is not None and base not in seen:
+            seen.append(base)
+        return seen[-1]
+
+    def bases(self, cls: cst.ClassDef) -> Iterator[cst.ClassDef]:
+        for arg in cls.bases:
+            if isinstance(found := self.named(arg.value), cst.ClassDef):
+                yield found
+
+    def named(self, node: cst.CSTNode) -> cst.FunctionDef | cst.ClassDef | None:
+        """The function or class of this file that a name stands for, if it can only be that one."""
+        if not isinstance(node, cst.Name):
+            return None
+        match self.names.scope[node].lookup(node.value):
+            case [binding] if isinstance(binding.node, cst.FunctionDef | cst.ClassDef):
+                return binding.node
+        return None
+
+    # ------------------------------------------------------------------ definitions
+
+    @cached_property
+    def definitions(self) -> dict[Scope | cst.ClassDef, list[Definition]]:
+        """All definitions of the file by root, in source order."""
+        found: dict[Scope | cst.ClassDef, list[Definition]] = {}
+        for function in self.functions:
+            for node in self.body[function]:
+                for definition in self._define(node, function):
+                    found.setdefault(definition.place.root, []).append(definition)
+        return found
+
+    def defining(self, place: Place) -> Iterator[Definition]:
+        """Every definition, anywhere in the file, that may change what is read from ``place``."""
+        return (d for d in self.definitions.get(place.root, ()) if d.place.touches(place))
+
+    def assigned(self, place: Place) -> Iterator[Definition]:
+        """Every definition of exactly ``place``."""
+        return (d for d in self.definitions.get(place.root, ()) if d.place == place)
+
+    def _define(self, node: cst.CSTNode, function: Function) -> Iterator[Definition]:
+        match node:
+            case cst.Assign():
+                for target in node.targets:
+                    yield from self._targets(target.target, node.value, How.ASSIGN, node, function)
+            case cst.AnnAssign(value=cst.BaseExpression() as value):
+                yield from self._targets(node.target, value, How.ASSIGN, node, function)
+            case cst.NamedExpr():
+                statement = blocks.small_statement_of(self.tree, node)
+                yield from self._targets(node.target, node.value, How.ASSIGN, statement, function)
+            case cst.AugAssign():
+                yield from self._targets(node.target, node.value, How.CHANGE, node, function)
+            case cst.For():
+                yield from self._targets(node.target, node.iter, How.ITERATE, node, function)
+            case cst.With():
+                for item in node.items:
+                    if item.asname is not None:
+                        yield from self._targets(item.asname.name, item.item, How.OTHER, node, function)
+            case cst.Param() if not isinstance(self.names.scope[node].node, cst.Lambda):
+                if (place := self.place(node.name)) is not None:
+                    owner = self.names.scope[node].node
+                    if isinstance(owner, cst.FunctionDef):
+                        yield Definition(place, How.PARAM, node, node.default, owner)
+            case cst.Call(func=cst.Attribute(value=receiver, attr=cst.Name(value=method))) if method in MUTATORS:
+                if (place := self.place(receiver)) is not None and node.args:
+                    statement = blocks.small_statement_of(self.tree, node)
+                    for arg in node.args:
+                        yield Definition(place, How.CHANGE, statement, arg.value, function)
+
+    def _targets(
+        self, target: cst.CSTNode, value: cst.BaseExpression, how: How, node: cst.CSTNode, function: Function
+    ) -> Iterator[Definition]:
+        match target:
+            case cst.Tuple() | cst.List():
+                paired = isinstance(value, cst.Tuple | cst.List) and len(value.elements) == len(target.elements)
+                for i, element in enumerate(target.elements):
+                    if paired and isinstance(value, cst.Tuple | cst.List) and how is How.ASSIGN:
+                        yield from self._targets(element.value, value.elements[i].value, how, node, function)
+                    else:
+                        inner = How.UNPACK if how is How.ASSIGN else how
+                        yield from self._targets(element.value, value, inner, node, function)
+            case cst.StarredElement():
+                yield from self._targets(target.value, value, How.UNPACK, node, function)
+            case cst.Subscript() if how is How.ASSIGN and (place := self.place(target)):
+                how = How.ASSIGN if not place.path[-1].endswith("*]") else How.CHANGE
+                yield Definition(place, how, node, value, function)
+            case _ if (place := self.place(target)) is not None:
+                yield Definition(place, how, node, value, function)
+
+    def reaching(self, place: Place, use: cst.CSTNode) -> list[Definition]:
+        """The definitions whose value ``place`` may hold at statement ``use``."""
+        function = self.function(use)
+        here = [d for d in self.defining(place) if d.function is function]
+        before, after = [], []
+        at = self.tree.span(use).start
+        for d in here:
+            early = isinstance(d.node, cst.Param) or self.tree.span(d.node).start < at
+            (before if early and not self._exclusive(d.node, use) else after).append(d)
+        killer = next((d for d in reversed(before) if d.gives(place) and self._dominates(d, use)), None)
+        live = before[before.index(killer) :] if killer else before
+        for loop in blocks.loops(self.tree, use):
+            if killer is not None and self.tree.contains(loop, killer.node):
+                break
+            live += [d for d in after if d not in live and self.tree.contains(loop, d.node)]
+        local = any(d.gives(place) or d.how is How.PARAM for d in live) and not isinstance(place.root, cst.ClassDef)
+        if not local and killer is None:
+            live += [d for d in self.defining(place) if d.function is not function]
+        return live
+
+    def _dominates(self, d: Definition, use: cst.CSTNode) -> bool:
+        """Whether ``use`` is only reached past ``d``: it stands below ``d`` in the block of ``d`` or deeper."""
+        if isinstance(d.node, cst.For):
+            return self.tree.contains(d.node.body, use)
+        return d.node is not use and self.tree.contains(blocks.block_of(self.tree, d.node), use)
+
+    def _exclusive(self, a: cst.CSTNode, b: cst.CSTNode) -> bool:
+        """Whether ``a`` and ``b`` stand in different branches of one ``if``."""
+        if isinstance(a, cst.Param):
+            return False
+        above = {id(p): p for p in self.tree.parents(a)}
+        child: cst.CSTNode = b
+        for parent in self.tree.parents(b):
+            if id(parent) in above:
+                if not isinstance(parent, cst.If):
+                    return False
+                return child is not parent.test and not self.tree.contains(parent.test, a)
+            child = parent
+        return False
+
+    def inside(self, node: cst.CSTNode) -> Iterator[cst.CSTNode]:
+        """The code below ``node`` that runs when it does, lambda bodies included."""
+        return walk_scope(node)
+
+    # ------------------------------------------------------------------ reads
+
+    def reads(self, node: cst.CSTNode) -> Iterator[tuple[cst.CSTNode, Place]]:
+        """The places that an expression (or a simple statement's value) reads, as the longest chains."""
+        stack = [node]
+        while stack:
+            current = stack.pop()
+            if isinstance(current, cst.Name | cst.Attribute | cst.Subscript):
+                if (place := self.place(current)) is not None:
+                    yield current, place
+                if isinstance(current, cst.Subscript):
+                    stack.extend(current.slice)
+                    stack.append(current.value)
+                    continue
+                if isinstance(current, cst.Attribute) and not dotted(current):
+                    stack.append(current.value)
+                continue
+            stack.extend(_operands(current))
+
+    # ------------------------------------------------------------------ calls
+
+    def callee(self, call: cst.Call) -> cst.FunctionDef | None:
+        """The function of this file that ``call`` runs, if that can be said: by name, ``self.method``, or method
+        of an object whose class is known."""
+        if call not in self._callees:
+            self._callees[call] = self._plain_callee(call) or self._method_callee(call)
+        return self._callees[call]
+
+    def _plain_callee(self, call: cst.Call) -> cst.FunctionDef | None:
+        match call.func:
+            case cst.Name() as name:
+                found = self.named(name)
+                return self.method(found, "__init__") if isinstance(found, cst.ClassDef) else found
+            case cst.Attribute(value=cst.Call(func=cst.Name(value="super")), attr=cst.Name(value=attr)):
+                cls = blocks.class_of(self.tree, call)
+                return next((m for b in self.bases(cls) if (m := self.method(b, attr))), None) if cls else None
+            case cst.Attribute(value=cst.Name() as base, attr=cst.Name(value=attr)) if cls := self._self_class(base):
+                return self.method(cls, attr)
+        return None
+
+    def _method_callee(self, call: cst.Call) -> cst.FunctionDef | None:
+        func = call.func
+        if isinstance(func, cst.Attribute) and not self.names.imported(func.value):
+            if (cls := self.instance_class(func.value)) is not None and (found := self.method(cls, func.attr.value)):
+                return found
+        if isinstance(func, cst.Name | cst.Attribute) and (cls := self.instance_class(func)) is not None:
+            return self.method(cls, "forward") or self.method(cls, "__call__")
+        return None
+
+    def instance_class(self, node: cst.CSTNode) -> cst.ClassDef | None:
+        """The class of this file that the value of ``node`` is an instance of, from its one constructor call."""
+        place = self.place(node)
+        if place is None:
+            return None
+        return self._class_of(place, frozenset())
+
+    def _class_of(self, place: Place, seen: frozenset[Place]) -> cst.ClassDef | None:
+        found = {self._made(d, seen | {place}) for d in self.assigned(place) if d.how in (How.ASSIGN, How.PARAM)}
+        found.discard(None)
+        return found.pop() if len(found) == 1 else None
+
+    def _made(self, d: Definition, seen: frozenset[Place]) -> cst.ClassDef | None:
+        if d.how is How.PARAM:
+            made = {self._value_class(arg, seen) for arg in self._passed(d, self._plain_sites)}
+            made.discard(None)
+            return made.pop() if len(made) == 1 else None
+        return self._value_class(d.value, seen) if d.value is not None else None
+
+    def _value_class(self, value: cst.CSTNode, seen: frozenset[Place]) -> cst.ClassDef | None:
+        match value:
+            case cst.Call(func=cst.Attribute(value=inner)) if not self.names.imported(value.func):
+                return self._value_class(inner, seen)
+            case cst.Call(func=func):
+                if isinstance(made := self.named(func), cst.ClassDef):
+                    return made
+                return self._value_class(value.args[0].value, seen) if value.args else None
+            case cst.Name() | cst.Attribute() if (place := self.place(value)) and place not in seen:
+                return self._class_of(place, seen)
+        return None
+
+    def method(self, cls: cst.ClassDef, name: str) -> cst.FunctionDef | None:
+        """The method ``name`` of a class, looked up along its bases in this file."""
+        for node in cls.body.body:
+            if isinstance(node, cst.FunctionDef) and node.name.value == name:
+                return node
+        return next((m for base in self.bases(cls) if base is not cls and (m := self.method(base, name))), None)
+
+    @cached_property
+    def _plain_sites(self) -> dict[cst.FunctionDef, list[cst.Call]]:
+        """Calls that need no knowledge of classes to be followed: with it, classes are found."""
+        found: dict[cst.FunctionDef, list[cst.Call]] = {}
+        for call in self.calls:
+            if (function := self._plain_callee(call)) is not None:
+                found.setdefault(function, []).append(call)
+        return found
+
+    @cached_property
+    def sites(self) -> dict[cst.FunctionDef, list[cst.Call]]:
+        """The calls of each function of the file."""
+        found: dict[cst.FunctionDef, list[cst.Call]] = {}
+        for call in self.calls:
+            if (function := self.callee(call)) is not None:
+                found.setdefault(function, []).append(call)
+        return found
+
+    @cached_property
+    def escaping(self) -> set[cst.FunctionDef]:
+        """Functions that are also handed around as values: not all of their calls can be seen."""
+        found: set[cst.FunctionDef] = set()
+        for function in self.functions:
+            for node in self.body[function]:
+                parent = self.names.parent[node]
+                if isinstance(node, cst.Name) and _is_value(node, parent):
+                    target = self.named(node)
+                    if isinstance(target, cst.FunctionDef) and target.name is not node:
+                        found.add(target)
+                if isinstance(node, cst.Attribute) and not (isinstance(parent, cst.Call) and parent.func is node):
+                    if isinstance(node.value, cst.Name) and (cls := self._self_class(node.value)):
+                        if (target := self.method(cls, node.attr.value)) is not None:
+                            found.add(target)
+        return found
+
+    def passed(self, parameter: Definition) -> Iterator[cst.BaseExpression]:
+        """What the calls in this file pass for a parameter."""
+        return self._passed(parameter, self.sites)
+
+    def _passed(
+        self, parameter: Definition, sites: dict[cst.FunctionDef, list[cst.Call]]
+    ) -> Iterator[cst.BaseExpression]:
+        function = parameter.function
+        if isinstance(function, cst.FunctionDef) and isinstance(parameter.node, cst.Param):
+            for call in sites.get(function, ()):
+                if (value := self.argument(call, function, parameter.node.name.value)) is not None:
+                    yield value
+
+    def argument(self, call: cst.Call, function: cst.FunctionDef, name: str) -> cst.BaseExpression | None:
+        """What ``call`` passes for parameter ``name`` of ``function``."""
+        if (given := next((a.value for a in call.args if a.keyword and a.keyword.value == name), None)) is not None:
+            return given
+        positional = [p.name.value for p in (*function.params.posonly_params, *function.params.params)]
+        if self.bound(call, function):
+            positional = positional[1:]
+        if name not in positional:
+            return None
+        index = positional.index(name)
+        plain = [a for a in call.args if a.keyword is None]
+        if any(a.star for a in plain[: index + 1]) or index >= len(plain):
+            return None
+        return plain[index].value
+
+    def bound(self, call: cst.Call, function: cst.FunctionDef) -> bool:
+        """Whether the first parameter is filled by the object: a method called on an instance, or a constructor."""
+        if blocks.method_class(self.tree, function) is None:
+            return False
+        if any(dotted(d.decorator) == ("staticmethod",) for d in function.decorators):
+            return False
+        by_class = isinstance(call.func, cst.Attribute) and isinstance(self.named(call.func.value), cst.ClassDef)
+        return not by_class
+
+    def returns(self, function: cst.FunctionDef) -> Iterator[cst.Return]:
+        return (n for n in self.body[function] if isinstance(n, cst.Return) and n.value is not None)
+
+    def reachable(self, function: Function) -> Iterator[cst.FunctionDef]:
+        """The functions of this file that run when ``function`` runs, as far as calls can be followed."""
+        seen: set[cst.CSTNode] = {function}
+        stack: list[Function] = [function]
+        while stack:
+            for node in self.body[stack.pop()]:
+                if isinstance(node, cst.Call) and (target := self.callee(node)) is not None and target not in seen:
+                    seen.add(target)
+                    stack.append(target)
+                    yield target
+
+
+def params(function: cst.FunctionDef) -> Iterator[cst.Param]:
+    """The parameters of a function, ``*args`` and ``**kwargs`` left out."""
+    p = function.params
+    yield from (*p.posonly_params, *p.params, *p.kwonly_params)
+
+
+def _is_value(node: cst.Name, parent: cst.CSTNode | None) -> bool:
+    """Whether a name is used as a value: not called, and not the word of a keyword, attribute or definition."""
+    match parent:
+        case cst.Call():
+            return parent.func is not node
+        case cst.Arg():
+            return parent.keyword is not node
+        case cst.Attribute():
+            return parent.attr is not node
+        case cst.Param() | cst.FunctionDef() | cst.ClassDef() | cst.ImportAlias() | cst.NameItem():
+            return getattr(parent, "name", None) is not node
+    return True
+
+
+def _key(node: cst.Subscript) -> str:
+    match node.slice:
+        case [cst.SubscriptElement(slice=cst.Index(value=(cst.SimpleString() | cst.Integer()) as key))]:
+            text = key.evaluated_value if isinstance(key, cst.SimpleString) else key.value
+            return f"[{text!r}]"
+    return "[*]"
+
+
+def _operands(node: cst.CSTNode) -> list[cst.CSTNode]:
+    """The expressions below ``node`` that it reads; keyword names and lambda parameters are not read."""
+    match node:
+        case cst.Arg():
+            return [node.value]
+        case cst.Lambda():
+            return [node.body]
+        case cst.Assign() | cst.AnnAssign():
+            return [node.value] if node.value is not None else []
+        case cst.AugAssign():
+            return [node.target, node.value]
+        case cst.Param() | cst.Parameters() | cst.FunctionDef() | cst.ClassDef() | cst.Import() | cst.ImportFrom():
+            return []
+    return [*children(node)]
+
+
+def unwrapped(definitions: list[Definition]) -> list[Definition]:
+    """The definitions that give a real value (``self.optimizer = None`` gives none)."""
+    return [d for d in definitions if not is_none(d.value)]

@@ -1,0 +1,291 @@
+"""Why a training step is better left in float32: each obstacle names the place and says the reason in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import libcst as cst
+
+from ampify.model import vocabulary as words
+from ampify.model.acts import Acts
+from ampify.model.devices import accelerated
+from ampify.model.flow import Place
+from ampify.model.forward import Forward
+from ampify.model.roles import Role
+from ampify.model.step import Backward, GradientUse, InnerGradient, Obstacle, OptimizerStep
+from ampify.syntax import blocks
+from ampify.syntax.blocks import Function
+from ampify.syntax.walk import arguments, dotted, walk, walk_scope
+
+
+_SCALING = {"AMP010", "AMP011", "AMP013", "AMP014", "AMP019", "AMP020"}
+
+
+class Obstacles:
+    """The obstacles of one step, given its acts and its forward."""
+
+    def __init__(self, acts: Acts, step: list[Backward | OptimizerStep | GradientUse | InnerGradient], forward: Forward) -> None:
+        self.acts, self.step, self.forward = acts, step, forward
+        self.code, self.tree, self.flow, self.roles = acts.code, acts.tree, acts.flow, acts.roles
+        self.functions: list[Function] = list(dict.fromkeys(a.function for a in step))
+        self.nodes = [n for f in self.functions for n in self.flow.body[f]]
+        self.backwards = [a for a in step if isinstance(a, Backward)]
+        self.steps = [a for a in step if isinstance(a, OptimizerStep)]
+
+    def all(self) -> Iterator[Obstacle]:
+        checks = (
+            self._closures, self._manual_updates, self._functional, self._two_phase, self._hooks, self._no_step,
+            self._other_dtypes, self._unknown_forward, self._no_accelerator, self._shared, self._kept, self._hazards, self._sharded,
+        )  # fmt: skip
+        for check in checks:
+            yield from check()
+        yield from self.forward.obstacles
+
+    def _at(self, code: str, node: cst.CSTNode, reason: str) -> Obstacle:
+        return Obstacle(code, self.tree.span(node), reason, scaling=code in _SCALING)
+
+    # ------------------------------------------------------------------ AMP010 to AMP013
+
+    def _closures(self) -> Iterator[Obstacle]:
+        for act in self.steps:
+            assert isinstance(act.node, cst.Call)
+            given = [a.value for a in act.node.args if a.value is not act.optimizer]
+            closure = next((v for v in given if self._callable(v)), None)
+            if closure is not None:
+                yield self._at("AMP010", act.node, f"`{self.tree.text(act.optimizer)}` is given a closure that evaluates the model")
+            elif self.forward.made_by(act.optimizer) & words.CLOSURE_OPTIMIZERS:
+                yield self._at("AMP010", act.node, "LBFGS evaluates the model several times per step through a closure")
+
+    def _callable(self, node: cst.BaseExpression) -> bool:
+        if isinstance(node, cst.Lambda) or isinstance(self.flow.named(node), cst.FunctionDef):
+            return True
+        return isinstance(node, cst.Name) and node.value.endswith("closure")
+
+    def _manual_updates(self) -> Iterator[Obstacle]:
+        """``p.data.add_(p.grad, alpha=-lr)`` or ``p -= lr * p.grad`` in the reach of a backward."""
+        for node in self.nodes:
+            target: cst.CSTNode | None = None
+            value: list[cst.CSTNode] = []
+            match node:
+                case cst.AugAssign():
+                    target, value = node.target, [node.value]
+                case cst.Call(func=cst.Attribute(value=receiver, attr=cst.Name(value=name))) if (
+                    name.endswith("_") and not name.endswith("__")
+                ):
+                    target, value = receiver, [*arguments(node)]
+                case cst.Assign(targets=[one]):
+                    target, value = one.target, [node.value]
+            if target is not None and not _mentions(target, "grad") and self._updates(target, value):
+                yield self._at("AMP011", node, "parameters are updated by hand from `.grad`, so nothing would unscale the gradients")
+                return
+
+    def _updates(self, target: cst.CSTNode, value: list[cst.CSTNode]) -> bool:
+        """Whether ``value`` reads the ``.grad`` of what ``target`` writes to."""
+        base = dotted(target)
+        while base and base[-1] == "data":
+            base = base[:-1]
+        owners = {dotted(n.value) for v in value for n in walk(v) if isinstance(n, cst.Attribute) and n.attr.value == "grad"}
+        return bool(base) and base in owners
+
+    def _functional(self) -> Iterator[Obstacle]:
+        for node in self.nodes:
+            if isinstance(node, cst.Call):
+                for path in self.flow.names.imported(node.func):
+                    if path.startswith(words.FUNCTIONAL_TRAINING):
+                        yield self._at("AMP012", node, f"`{path}` computes gradients functionally, outside the reach of a GradScaler")
+                        return
+        for act in self.step:
+            if isinstance(act, InnerGradient) and blocks.small_statement_of(self.tree, act.node) not in self.forward.sliced:
+                yield self._at("AMP012", act.node, "the result of `torch.autograd.grad` is used for more than a penalty on the loss")
+                return
+
+    def _two_phase(self) -> Iterator[Obstacle]:
+        for node in self.nodes:
+            if isinstance(node, cst.Call) and isinstance(node.func, cst.Attribute) and node.func.attr.value in words.TWO_PHASE_STEPS:
+                yield self._at("AMP013", node, "the optimizer steps twice per iteration (SAM style), which a GradScaler cannot unscale")
+                return
+
+    # ------------------------------------------------------------------ AMP014 to AMP016
+
+    def _hooks(self) -> Iterator[Obstacle]:
+        for call in self.flow.calls:
+            if isinstance(call.func, cst.Attribute) and call.func.attr.value in words.GRADIENT_HOOKS:
+                if not self.flow.names.imported(call.func) and not self._linear(call):
+                    yield self._at("AMP014", call, "a gradient hook sees gradients while they are multiplied by the loss scale")
+                    return
+
+    def _linear(self, call: cst.Call) -> bool:
+        """``lambda g: g * mask`` commutes with scaling."""
+        match call.args:
+            case [cst.Arg(value=cst.Lambda(params=cst.Parameters(params=[cst.Param(name=cst.Name(value=g))]), body=body))]:
+                match body:
+                    case cst.BinaryOperation(left=left, operator=cst.Multiply() | cst.Divide(), right=right):
+                        uses = [_reads_name(left, g), _reads_name(right, g)]
+                        bare = (left if uses[0] else right)
+                        return sum(uses) == 1 and isinstance(bare, cst.Name)
+                    case cst.Call(func=cst.Attribute(value=cst.Name(value=base), attr=cst.Name(value="mul" | "mul_" | "div"))):
+                        return base == g and not any(_reads_name(a, g) for a in arguments(body))
+        return False
+
+    def _no_step(self) -> Iterator[Obstacle]:
+        if self.steps:
+            for act in self.steps:
+                if self._owns_inputs(act):
+                    yield self._at("AMP015", act.node, "its optimizer changes an input, not the parameters of a module")
+            return
+        open_steps = any(isinstance(a, OptimizerStep) for acts in self.acts.direct.values() for a in acts)
+        first = self.backwards[0]
+        where = self._outside(first)
+        if where is not None:
+            yield where
+        elif open_steps or not self._inputs_only():
+            yield self._at("AMP017", first.node, "no `optimizer.step()` could be connected to this backward")
+        else:
+            yield self._at("AMP015", first.node, "no optimizer steps after this backward: it computes gradients of inputs")
+
+    def _outside(self, first: Backward) -> Obstacle | None:
+        """Gradients that are kept where no `GradScaler` sees them."""
+        for node in self.nodes:
+            if isinstance(node, cst.Call):
+                for path in self.flow.names.imported(node.func):
+                    if path.startswith(words.DISTRIBUTED_BACKWARD):
+                        return self._at("AMP017", first.node, "distributed autograd keeps its gradients in a context that no GradScaler sees")
+        return None
+
+    def _inputs_only(self) -> bool:
+        """Whether gradients of inputs are what the backward is for."""
+        return not any(
+            isinstance(n, cst.Call) and isinstance(n.func, cst.Attribute) and n.func.attr.value == "step" for n in self.nodes
+        ) or any(isinstance(n, cst.Attribute) and n.attr.value == "grad" for n in self.nodes)
+
+    def _owns_inputs(self, act: OptimizerStep) -> bool:
+        """``Adam([image.requires_grad_()])``: a list of tensors that are no module's parameters."""
+        place = self.flow.place(act.optimizer)
+        for d in self.flow.assigned(place) if place else ():
+            if isinstance(d.value, cst.Call) and d.value.args and isinstance(d.value.args[0].value, cst.Tuple | cst.List):
+                elements = [e.value for e in d.value.args[0].value.elements if isinstance(e, cst.Element)]
+                if elements and all(self._input(e) for e in elements):
+                    return True
+        return False
+
+    def _input(self, node: cst.BaseExpression) -> bool:
+        if isinstance(node, cst.Call) and isinstance(node.func, cst.Attribute):
+            return node.func.attr.value in ("requires_grad_", "requires_grad") and self._input(node.func.value)
+        if not isinstance(node, cst.Name) or (place := self.flow.place(node)) is None:
+            return False
+        made = [d.value for d in self.flow.assigned(place) if d.value is not None]
+        return bool(made) and all(_is_input(v) for v in made)
+
+    def _other_dtypes(self) -> Iterator[Obstacle]:
+        for call in self.flow.calls:
+            if isinstance(call.func, cst.Attribute) and self.roles.of(call.func.value) is Role.MODULE:
+                dtypes = {p for a in arguments(call) for p in self.flow.names.imported(a)}
+                if call.func.attr.value == "double" or dtypes & {"torch.float64", "torch.double", "torch.cfloat"}:
+                    yield self._at("AMP016", call, "the model is not float32, and autocast does not touch other dtypes")
+                    return
+            paths = self.flow.names.imported(call.func)
+            given = {p for a in arguments(call) for p in self.flow.names.imported(a)}
+            if "torch.set_default_dtype" in paths and given & {"torch.float64", "torch.double"}:
+                yield self._at("AMP016", call, "the default dtype is float64, and autocast does not touch it")
+                return
+
+    # ------------------------------------------------------------------ AMP017 to AMP021
+
+    def _sharded(self) -> Iterator[Obstacle]:
+        """Parameters spread over processes: overflow has to be agreed on by all of them (AMP704)."""
+        for call in self.flow.calls:
+            for path in self.flow.names.imported(call.func):
+                if self.steps and path.startswith(words.FULLY_SHARDED):
+                    reason = f"`{path}` shards the parameters over processes, which needs a scaler that agrees across them"
+                    yield self._at("AMP017", call, reason)
+                    return
+
+    def _unknown_forward(self) -> Iterator[Obstacle]:
+        if self.steps and not self.forward.low:
+            yield self._at("AMP017", self.backwards[0].node, "the statements that compute this loss were not found")
+
+    def _no_accelerator(self) -> Iterator[Obstacle]:
+        if not accelerated(self.code):
+            yield self._at("AMP018", self.backwards[0].node, "no use of CUDA or another accelerator was found in this file")
+
+    def _shared(self) -> Iterator[Obstacle]:
+        """Two optimizers over the same parameters, stepped without a backward in between."""
+        owners: dict[Place, Place] = {}
+        ordered = sorted((a for a in self.step if isinstance(a, OptimizerStep | Backward)), key=lambda a: self.tree.span(a.node).start)
+        for act in ordered:
+            if isinstance(act, Backward):
+                owners.clear()
+                continue
+            optimizer = self.flow.place(act.optimizer)
+            for module in self.owned(act) if optimizer else ():
+                if owners.setdefault(module, optimizer) != optimizer:
+                    names = " and ".join(f"`{p.path[-1]}`" for p in (owners[module], optimizer))
+                    yield self._at("AMP019", act.node, f"{names} own the same parameters, which would be unscaled twice")
+                    return
+
+    def owned(self, act: OptimizerStep) -> Iterator[Place]:
+        """The modules whose parameters an optimizer was given."""
+        place = self.flow.place(act.optimizer)
+        for d in self.flow.assigned(place) if place else ():
+            if isinstance(d.value, cst.Call) and d.function is act.function:
+                yield from (p for a in d.value.args[:1] for p in self.acts.modules(a.value))
+
+    def _kept(self) -> Iterator[Obstacle]:
+        """``bank[name] += p.grad``, ``grads.append(p.grad.clone())``: gradients stored while scaled."""
+        for act in self.step:
+            if isinstance(act, GradientUse) and not act.clips and self._stores(act.node):
+                yield self._at("AMP020", act.node, "gradients are kept outside the optimizer, where their scale would be unknown later")
+                return
+
+    def _stores(self, node: cst.CSTNode) -> bool:
+        if isinstance(node, cst.AugAssign | cst.Assign):
+            targets = [node.target] if isinstance(node, cst.AugAssign) else [t.target for t in node.targets]
+            stored = any(isinstance(t, cst.Subscript) or (isinstance(t, cst.Attribute) and not _mentions(t, "grad")) for t in targets)
+            return stored and _whole_gradient(node.value)
+        for n in walk_scope(node):
+            if isinstance(n, cst.Call) and isinstance(n.func, cst.Attribute) and n.func.attr.value in ("append", "add", "put"):
+                return any(_whole_gradient(a) for a in arguments(n))
+        return False
+
+    def _hazards(self) -> Iterator[Obstacle]:
+        """A module of this file that computes BCE on probabilities itself raises under CUDA autocast (AMP401)."""
+        for region in self.forward.found:
+            inside = [n for s in region.statements for n in walk_scope(s)]
+            inside += [n for h in region.hoists for n in walk_scope(h.expression)]
+            for call in (n for n in inside if isinstance(n, cst.Call)):
+                callee = self.flow.callee(call)
+                if callee is not None and self.forward.holds_bce(callee):
+                    reason = f"`{self.tree.text(call.func)}` computes a binary cross entropy on probabilities, which raises under autocast (AMP401)"
+                    yield self._at("AMP021", call, reason)
+                    return
+
+
+def _mentions(node: cst.CSTNode, attribute: str) -> bool:
+    return any(isinstance(n, cst.Attribute) and n.attr.value == attribute for n in walk(node))
+
+
+def _reads_name(node: cst.CSTNode, name: str) -> bool:
+    return any(isinstance(n, cst.Name) and n.value == name for n in walk(node))
+
+
+def _whole_gradient(node: cst.CSTNode) -> bool:
+    """``p.grad`` itself or a copy of it, not a number made from it."""
+    match node:
+        case cst.Attribute(attr=cst.Name(value="grad")):
+            return True
+        case cst.Attribute(value=inner, attr=cst.Name(value="data")):
+            return _whole_gradient(inner)
+        case cst.Call(func=cst.Attribute(value=inner, attr=cst.Name(value="clone" | "detach" | "cpu" | "view" | "flatten"))):
+            return _whole_gradient(inner)
+        case cst.ListComp(elt=elt) | cst.GeneratorExp(elt=elt):
+            return _whole_gradient(elt)
+    return False
+
+
+def _is_input(value: cst.BaseExpression) -> bool:
+    """A tensor made from data or noise: cloned, loaded, random, or marked to require a gradient."""
+    match value:
+        case cst.Call(func=func):
+            name = func.attr.value if isinstance(func, cst.Attribute) else func.value if isinstance(func, cst.Name) else ""
+            return name in ("clone", "randn", "rand", "requires_grad_", "randn_like", "Variable", "to", "zeros", "from_numpy")
+    return False

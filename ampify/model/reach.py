@@ -1,0 +1,214 @@
+"""How a scaler reaches a training step: made beside the optimizer, seen or passed along to where it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import libcst as cst
+
+from ampify.model.flow import Definition, How, Place, unwrapped
+from ampify.model.step import Code, Home, Obstacle, Reach
+from ampify.syntax import blocks
+from ampify.syntax.blocks import Block, Function
+
+
+class Reaching:
+    """Works out the `Reach` of one step; what stands in the way is in ``obstacles``."""
+
+    def __init__(self, code: Code) -> None:
+        self.code, self.tree, self.flow = code, code.tree, code.flow
+        self.homes: list[Home] = []
+        self.parameters: list[cst.FunctionDef] = []
+        self.calls: list[tuple[cst.Call, cst.FunctionDef, Function]] = []
+        self.obstacles: list[Obstacle] = []
+        self._resolved: set[Place] = set()
+
+    def solve(self, optimizers: Iterable[tuple[cst.BaseExpression, Function]], functions: Iterable[Function]) -> Reach:
+        """The reach for these optimizer expressions (with their functions) and all functions that need the scaler."""
+        for expression, function in optimizers:
+            self._optimizer(expression, function)
+        self._settle()
+        if self.homes:
+            for function in functions:
+                self._need(function)
+        return Reach(tuple(self.homes), tuple(self.parameters), tuple(self.calls))
+
+    def _refuse(self, node: cst.CSTNode, reason: str) -> None:
+        self.obstacles.append(Obstacle("AMP017", self.tree.span(node), reason, scaling=True))
+
+    # ------------------------------------------------------------------ where optimizers are made
+
+    def _optimizer(self, expression: cst.CSTNode, function: Function) -> None:
+        """Find the homes of the optimizer that ``expression`` stands for."""
+        place = self.flow.place(expression)
+        if place is None:
+            self._refuse(expression, "the optimizer is not kept in a variable, so no scaler can be put beside it")
+            return
+        if place in self._resolved:
+            return
+        self._resolved.add(place)
+        found = unwrapped([*self.flow.assigned(place)])
+        if not found and place.path[-1].startswith("["):
+            found = unwrapped([d for d in self.flow.defining(place) if d.place.path == place.path[:-1]])
+        if not found:
+            text = self.tree.text(expression)
+            self._refuse(expression, f"the place where `{text}` is made cannot be seen in this file")
+        for d in found:
+            self._definition(d, expression)
+
+    def _definition(self, d: Definition, expression: cst.CSTNode) -> None:
+        match d.how:
+            case How.PARAM if isinstance(d.function, cst.FunctionDef):
+                self._parameter(d)
+            case How.ITERATE if d.value is not None:
+                for source in self._containers(d.value):
+                    self._optimizer(source, d.function)
+            case _ if isinstance(d.place.root, cst.ClassDef):
+                self.homes.append(Home(d.function, d.node, self.flow.family(d.place.root)))
+            case _ if isinstance(d.value, cst.Name | cst.Attribute) and self.flow.place(d.value) is not None:
+                self._optimizer(d.value, d.function)
+            case _:
+                self.homes.append(Home(d.function, d.node, None))
+
+    def _containers(self, iterable: cst.BaseExpression) -> list[cst.BaseExpression]:
+        match iterable:
+            case cst.List() | cst.Tuple():
+                return [e.value for e in iterable.elements]
+            case cst.Call(func=cst.Attribute(value=inner, attr=cst.Name(value="values"))):
+                return [inner]
+            case cst.Call(args=args):
+                return [a.value for a in args]
+        return [iterable]
+
+    def _parameter(self, d: Definition) -> None:
+        assert isinstance(d.function, cst.FunctionDef)
+        self._pass_to(d.function)
+        for value in self.flow.passed(d):
+            self._optimizer(value, self.flow.function(value))
+
+    # ------------------------------------------------------------------ passing it along
+
+    def _pass_to(self, function: cst.FunctionDef) -> None:
+        """Give ``function`` a new parameter, if every call of it can be seen."""
+        if function in self.parameters:
+            return
+        self.parameters.append(function)
+        name = function.name.value
+        sites = self.flow.sites.get(function, [])
+        if not sites:
+            self._refuse(function.name, f"`{name}` is given its optimizer by code outside this file")
+        if function in self.flow.escaping:
+            self._refuse(function.name, f"`{name}` is also passed around as a value, so not all of its calls can be seen")
+        if self._overridden(function):
+            self._refuse(function.name, f"`{name}` is overridden in this file, so its signature cannot be changed safely")
+        for call in sites:
+            if any(a.star == "**" for a in call.args):
+                self._refuse(call, f"this call of `{name}` passes its arguments as a dictionary")
+            self.calls.append((call, function, self.flow.function(call)))
+
+    def _overridden(self, function: cst.FunctionDef) -> bool:
+        cls = blocks.method_class(self.tree, function)
+        if cls is None or function.name.value == "__init__":
+            return False
+        same = [
+            m
+            for c in self.flow.classes
+            if self.flow.family(c) is self.flow.family(cls)
+            for m in c.body.body
+            if isinstance(m, cst.FunctionDef) and m.name.value == function.name.value
+        ]
+        return len(same) > 1
+
+    def _need(self, function: Function) -> None:
+        """Make sure that ``function`` has the scaler: it sees it, or it is passed to it through all its callers."""
+        stack = [function, *(caller for _, _, caller in self.calls)]
+        done: set[Function] = set()
+        while stack:
+            f = stack.pop()
+            if f in done or f in self.parameters or self.visible(f):
+                continue
+            done.add(f)
+            if not isinstance(f, cst.FunctionDef):
+                self._refuse(self.homes[0].after, "the scaler made here would not be seen by the code of the module")
+                return
+            self._pass_to(f)
+            stack += [caller for _, called, caller in self.calls if called is f]
+
+    def visible(self, function: Function) -> Home | None:
+        return visible_home(self.code, self.homes, function)
+
+    # ------------------------------------------------------------------ one home per scope
+
+    def _settle(self) -> None:
+        """One home per function or class: after the last optimizer, in the block that leads to all of them."""
+        if len({home.cls for home in self.homes}) > 1:
+            self._refuse(self.homes[0].after, "its optimizers are made in different places, so they cannot share one scaler")
+            self.homes = self.homes[:1]
+            return
+        if self.homes and self.homes[0].cls is not None:
+            self.homes = [self._in_class(self.homes)]
+            return
+        grouped: dict[Function, list[Home]] = {}
+        for home in self.homes:
+            grouped.setdefault(home.function, []).append(home)
+        self.homes = [self._last(homes) for homes in grouped.values()]
+
+    def _in_class(self, homes: list[Home]) -> Home:
+        functions = list(dict.fromkeys(h.function for h in homes))
+        if len(functions) > 1:
+            first = next((f for f in functions if isinstance(f, cst.FunctionDef) and f.name.value == "__init__"), None)
+            if first is None:
+                self._refuse(homes[0].after, "its optimizers are made in several methods, so they cannot share one scaler")
+            functions = [first or functions[0]]
+        return self._last([h for h in homes if h.function is functions[0]])
+
+    def _last(self, homes: list[Home]) -> Home:
+        last = max(homes, key=lambda h: self.tree.span(h.after).start)
+        after = last.after
+        for home in homes:
+            after = self._joined(after, home.after)
+        return Home(last.function, self._dominating(after, last.function), last.cls)
+
+    def _joined(self, a: cst.CSTNode, b: cst.CSTNode) -> cst.CSTNode:
+        """``a``, or the statement around it that stands in a block around ``b`` too."""
+        child = a
+        for parent in self.tree.parents(a):
+            if isinstance(parent, Block):
+                if self.tree.contains(parent, b):
+                    return child
+            child = parent
+        return a
+
+    def _dominating(self, after: cst.CSTNode, function: Function) -> cst.CSTNode:
+        """Climb out of branches until what is made there is there wherever the step of this function is reached."""
+        uses = [node for node in self._uses if self.flow.function(node) is function]
+        child: cst.CSTNode = after
+        current = after
+        for parent in self.tree.parents(after):
+            if isinstance(parent, Block):
+                current = child
+                if all(self.tree.contains(parent, use) for use in uses):
+                    return current
+            if isinstance(parent, cst.FunctionDef):
+                break
+            child = parent
+        return current
+
+    _uses: tuple[cst.CSTNode, ...] = ()
+
+    def used_at(self, nodes: Iterable[cst.CSTNode]) -> Reaching:
+        """Tell where the scaler is going to be used, calls that pass it included."""
+        self._uses = tuple(nodes)
+        return self
+
+
+def visible_home(code: Code, homes: Iterable[Home], function: Function) -> Home | None:
+    """The home whose scaler ``function`` sees without being passed it."""
+    around = [function, *(p for p in code.tree.parents(function) if isinstance(p, cst.FunctionDef | cst.Module))]
+    cls = blocks.class_of(code.tree, function)
+    for home in homes:
+        if home.cls is None and home.function in around:
+            return home
+        if home.cls is not None and cls is not None and code.flow.family(cls) is home.cls:
+            return home
+    return None

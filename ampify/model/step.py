@@ -1,0 +1,251 @@
+"""What a training step is. Built once per file by `find`; read by every rule, the planner and `ampify steps`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
+
+import libcst as cst
+
+from ampify.source.text import Span
+from ampify.syntax import blocks
+from ampify.syntax.blocks import Block, Function
+from ampify.syntax.tree import Tree
+
+if TYPE_CHECKING:
+    from ampify.model.amp import AmpFacts
+    from ampify.model.flow import Flow, Place
+    from ampify.model.roles import Roles
+    from ampify.model.uses import ApiUse
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Code:
+    """One file as the model sees it: syntax, values on their way, roles, and the AMP that is there already."""
+
+    tree: Tree
+    flow: Flow
+    roles: Roles
+    amp: AmpFacts
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Act:
+    """One call or statement that matters to AMP."""
+
+    node: cst.CSTNode
+    function: Function
+
+
+A = TypeVar("A", bound=Act)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Backward(Act):
+    """``loss.backward(…)``, or ``torch.autograd.backward(losses, …)``; ``loss`` is the expression without scaling."""
+
+    loss: cst.BaseExpression
+    scaler: cst.BaseExpression | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OptimizerStep(Act):
+    """``optimizer.step(…)``, or ``scaler.step(optimizer, …)`` where ``scaler`` is set."""
+
+    optimizer: cst.BaseExpression
+    scaler: cst.BaseExpression | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Unscale(Act):
+    """``scaler.unscale_(optimizer)``."""
+
+    optimizer: cst.BaseExpression | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Update(Act):
+    """``scaler.update()``."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GradientUse(Act):
+    """Gradients are read or changed: a clipping call, or a statement that touches ``.grad``.
+
+    ``owners`` are the modules whose gradients they are, empty where that is not known.
+    """
+
+    owners: tuple[Place, ...] = ()
+    clips: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class InnerGradient(Act):
+    """``torch.autograd.grad(outputs, …)`` whose result becomes part of a loss."""
+
+    outputs: cst.BaseExpression
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """A reason to leave a step in float32: the code of the rule that says so, and the reason in words."""
+
+    code: str
+    span: Span
+    reason: str
+    scaling: bool = False
+    """Only in the way of a GradScaler: bfloat16, which needs none, goes past it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Hoist:
+    """An expression that must be computed inside an autocast region, though its statement stays outside."""
+
+    expression: cst.BaseExpression
+    to_float: bool
+    """The statement needs the value in float32."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Region:
+    """A run of neighbouring statements of one block that go under autocast, then expressions hoisted into it."""
+
+    function: Function
+    statements: tuple[cst.CSTNode, ...]
+    hoists: tuple[Hoist, ...] = ()
+
+    @property
+    def first(self) -> cst.CSTNode:
+        return self.statements[0] if self.statements else self.hoists[0].expression
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Home:
+    """Where the scaler is made: after statement ``after``, as a name of ``function`` or an attribute of ``cls``."""
+
+    function: Function
+    after: cst.CSTNode
+    cls: cst.ClassDef | None
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """How code names the device it trains on: an expression there, or nothing but ``.cuda()``."""
+
+    expression: cst.BaseExpression | None
+    is_object: bool = False
+    """Known to be a `torch.device`; otherwise it may be a string."""
+    is_name: bool = False
+    """Known to be a string."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Checkpoint:
+    """An optimizer's state on its way into a checkpoint (``entry`` of a dict) or out of one (``load`` statement)."""
+
+    function: Function
+    optimizer: cst.BaseExpression
+    display: cst.Dict | None = None
+    load: cst.Call | None = None
+    source: cst.BaseExpression | None = None
+    """The checkpoint that the state is loaded from."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reach:
+    """How the scaler reaches the functions of a step."""
+
+    homes: tuple[Home, ...] = ()
+    parameters: tuple[cst.FunctionDef, ...] = ()
+    """Functions that get it as a new parameter, so that each of their calls passes it."""
+    calls: tuple[tuple[cst.Call, cst.FunctionDef, Function], ...] = ()
+    """Those calls, with the function called and the function that calls."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainingStep:
+    """forward → loss → backward → (gradients) → optimizer step, wherever in the file its parts stand."""
+
+    code: Code
+    acts: tuple[Act, ...]
+    regions: tuple[Region, ...] = ()
+    floats: tuple[cst.BaseExpression, ...] = ()
+    """Values from an autocast region that an island (a loss that autocast forbids) needs in float32."""
+    reach: Reach = field(default_factory=Reach)
+    checkpoints: tuple[Checkpoint, ...] = ()
+    obstacles: tuple[Obstacle, ...] = ()
+    mixed: bool = False
+    """Already under autocast or scaled, by torch.amp, Apex or by hand."""
+
+    def every(self, kind: type[A]) -> tuple[A, ...]:
+        return tuple(act for act in self.acts if isinstance(act, kind))
+
+    @property
+    def tree(self) -> Tree:
+        return self.code.tree
+
+    @property
+    def functions(self) -> tuple[Function, ...]:
+        """The functions that hold a part of the step, in source order."""
+        found = dict.fromkeys([*(a.function for a in self.acts), *(r.function for r in self.regions)])
+        return tuple(sorted(found, key=lambda f: self.tree.span(f).start if isinstance(f, cst.FunctionDef) else -1))
+
+    @property
+    def span(self) -> Span:
+        """The head of the loop around the first backward, else that backward itself."""
+        first = self.acts[0]
+        loop = next(blocks.loops(self.tree, first.node), None)
+        if loop is None:
+            return self.tree.span(first.node)
+        return self.tree.head(loop)
+
+    @property
+    def where(self) -> str:
+        """The function that holds the first backward: ``train()``, ``Trainer.step()``, or ``module``."""
+        function = self.acts[0].function
+        if not isinstance(function, cst.FunctionDef):
+            return "module"
+        cls = blocks.method_class(self.tree, function)
+        return f"{cls.name.value}.{function.name.value}()" if cls else f"{function.name.value}()"
+
+    def _texts(self, nodes: list[cst.CSTNode]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(self.tree.text(node) for node in nodes))
+
+    @property
+    def optimizers(self) -> tuple[str, ...]:
+        return self._texts([act.optimizer for act in self.every(OptimizerStep)])
+
+    @property
+    def losses(self) -> tuple[str, ...]:
+        return self._texts([act.loss for act in self.every(Backward)])
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        from ampify.model.roles import Role
+
+        inside = [s for region in self.regions for s in region.statements]
+        inside += [h.expression for region in self.regions for h in region.hoists]
+        calls = [n for s in inside for n in self.code.flow.inside(s) if isinstance(n, cst.Call)]
+        return self._texts([c.func for c in calls if self.code.roles.of(c.func) is Role.MODULE])
+
+    @property
+    def scaler(self) -> str | None:
+        used = [a.scaler for a in self.acts if isinstance(a, Backward | OptimizerStep) and a.scaler is not None]
+        return self.tree.text(used[0]) if used else None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FileModel:
+    """All that is known of one file; itself a subject for rules that look at a file as a whole."""
+
+    path: str
+    code: Code
+    target: tuple[int, int] | None
+    steps: tuple[TrainingStep, ...]
+    uses: tuple[ApiUse, ...]
+
+
+__all__ = [
+    "Act", "Backward", "Block", "Checkpoint", "Code", "Device", "FileModel", "GradientUse", "Hoist", "Home",
+    "InnerGradient", "Obstacle", "OptimizerStep", "Reach", "Region", "TrainingStep", "Unscale", "Update",
+]  # fmt: skip

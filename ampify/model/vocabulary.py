@@ -1,0 +1,84 @@
+"""The names of PyTorch that matter to mixed precision, as tables. No analysis here."""
+
+from __future__ import annotations
+
+OPTIMIZER_MODULES = ("torch.optim.", "apex.optimizers.", "bitsandbytes.optim.", "torch_optimizer.", "timm.optim.")
+OPTIMIZER_BASES = {"torch.optim.Optimizer", "torch.optim.optimizer.Optimizer"}
+OPTIMIZER_FACTORIES = {"timm.optim.create_optimizer", "timm.optim.create_optimizer_v2", "transformers.AdamW"}
+CLOSURE_OPTIMIZERS = {"torch.optim.LBFGS", "torch.optim.lbfgs.LBFGS"}
+SCHEDULER_MODULES = ("torch.optim.lr_scheduler.",)
+NOT_OPTIMIZERS = ("torch.optim.lr_scheduler", "torch.optim.swa_utils", "timm.optim.optim_factory")
+
+MODULE_BASES = {"torch.nn.Module", "torch.nn.modules.Module", "torch.nn.modules.module.Module"}
+MODULE_MODULES = ("torch.nn.", "torchvision.models.", "torch_geometric.nn.", "segmentation_models_pytorch.")
+NOT_MODULES = ("torch.nn.utils.", "torch.nn.functional.", "torch.nn.init.", "torch.nn.Parameter", "torch.nn.parameter.")
+MODULE_FACTORIES = {"timm.create_model", "torch.hub.load", "torchvision.models.get_model", "torch.jit.load"}
+MODULE_WRAPPERS = {
+    "torch.compile", "torch.jit.script", "torch.jit.trace", "copy.deepcopy", "copy.copy",
+    "torch.nn.DataParallel", "torch.nn.parallel.DataParallel", "torch.nn.parallel.DistributedDataParallel",
+    "torch.nn.SyncBatchNorm.convert_sync_batchnorm",
+}  # fmt: skip
+SAME_OBJECT = {
+    "to", "cuda", "cpu", "train", "eval", "double", "float", "half", "bfloat16", "requires_grad_", "share_memory", "apply"
+}  # fmt: skip
+"""Methods of a module that return the module itself."""
+
+HOUSEKEEPING = SAME_OBJECT | {
+    "parameters", "named_parameters", "buffers", "named_buffers", "modules", "named_modules", "children",
+    "named_children", "state_dict", "load_state_dict", "zero_grad", "no_sync", "add_module", "register_buffer",
+    "register_parameter", "register_forward_hook", "register_forward_pre_hook", "get_parameter", "get_submodule",
+    "save_pretrained", "gradient_checkpointing_enable", "compile", "reset_parameters", "init_weights", "extra_repr",
+    "named_modules", "type", "print", "save", "load", "size", "summary",
+}  # fmt: skip
+"""Methods of a module that run no forward."""
+
+SETUP_PREFIXES = ("init", "reset", "set_", "save", "load", "zero_", "register_")
+LOSS_SUFFIXES = ("Loss", "Criterion")
+BCE_MODULES = {"torch.nn.BCELoss", "torch.nn.modules.loss.BCELoss", "torch.nn.modules.BCELoss"}
+BCE_FUNCTIONS = {"torch.nn.functional.binary_cross_entropy", "torch.binary_cross_entropy"}
+DISTRIBUTIONS = "torch.distributions."
+
+LOADERS = {"torch.utils.data.DataLoader", "torch_geometric.loader.DataLoader", "torch_geometric.data.DataLoader"}
+DEVICES = {"torch.device", "torch.accelerator.current_accelerator"}
+SCALERS = {
+    "torch.amp.GradScaler", "torch.GradScaler", "torch.cuda.amp.GradScaler", "torch.cpu.amp.GradScaler",
+    "torch.amp.grad_scaler.GradScaler", "torch.cuda.amp.grad_scaler.GradScaler",
+}  # fmt: skip
+
+CLIPS = {
+    f"torch.nn.utils.{name}"
+    for name in ("clip_grad_norm_", "clip_grad_norm", "clip_grad_value_", "clip_grads_with_norm_", "get_total_norm")
+} | {
+    f"torch.nn.utils.clip_grad.{name}" for name in ("clip_grad_norm_", "clip_grad_value_", "clip_grad_norm")
+} | {"timm.utils.dispatch_clip_grad", "timm.utils.clip_grad.dispatch_clip_grad", "timm.utils.adaptive_clip_grad"}  # fmt: skip
+CLIP_METHODS = {"clip_grad_norm_", "clip_grad_value_"}
+
+NO_GRAD = {"torch.no_grad", "torch.inference_mode", "torch.autograd.no_grad", "torch.autograd.inference_mode"}
+AUTOGRAD_GRAD = {"torch.autograd.grad"}
+AUTOGRAD_BACKWARD = {"torch.autograd.backward"}
+
+FUNCTIONAL_TRAINING = (
+    "higher", "functorch", "learn2learn", "torch.func.grad", "torch.func.vjp", "torch.func.jvp",
+    "torch.func.functional_call", "torch.func.grad_and_value", "torch.func.vmap",
+)  # fmt: skip
+TWO_PHASE_STEPS = {"first_step", "second_step", "ascent_step", "descent_step"}
+GRADIENT_HOOKS = {
+    "register_hook", "register_post_accumulate_grad_hook", "register_full_backward_hook",
+    "register_full_backward_pre_hook", "register_backward_hook", "register_comm_hook",
+}  # fmt: skip
+DISTRIBUTED_BACKWARD = ("torch.distributed.autograd",)
+FULLY_SHARDED = ("torch.distributed.fsdp", "torch.distributed._composable.fsdp", "torch.distributed.tensor", "deepspeed")
+
+FRAMEWORKS = {
+    "accelerate": ("Accelerate", 'set `Accelerator(mixed_precision="fp16")`'),
+    "lightning.fabric": ("Fabric", 'set `Fabric(precision="16-mixed")`'),
+    "lightning_fabric": ("Fabric", 'set `Fabric(precision="16-mixed")`'),
+    "lightning": ("Lightning", 'set `Trainer(precision="16-mixed")`'),
+    "pytorch_lightning": ("Lightning", 'set `Trainer(precision="16-mixed")`'),
+    "deepspeed": ("DeepSpeed", 'set `"fp16": {"enabled": true}` in its configuration'),
+    "fairseq": ("fairseq", "pass `--fp16`"),
+    "composer": ("Composer", 'set `Trainer(precision="amp_fp16")`'),
+    "ignite": ("Ignite", 'pass `amp_mode="amp"` to `create_supervised_trainer`'),
+    "fastai": ("fastai", "call `learn.to_fp16()`"),
+}
+"""By root package: what it is called, and how mixed precision is switched on there."""

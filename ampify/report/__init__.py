@@ -1,0 +1,1 @@
+"""Reports: each module renders a `Report` in one format."""

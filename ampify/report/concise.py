@@ -1,0 +1,26 @@
+"""The report with one line for each finding, as compilers print it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TextIO
+
+from ampify.engine import Report
+from ampify.report.paint import COLOURS, Line, paint
+from ampify.report.text import mark, summary
+from ampify.source.text import SourceText
+
+
+def render(report: Report, out: TextIO) -> None:
+    paint(_lines(report), out)
+
+
+def _lines(report: Report) -> Iterator[Line]:
+    for file in report.files:
+        source = SourceText(file.after)
+        for finding in file.diagnostics:
+            start = finding.span.start
+            place = f"{file.path}:{source.line(start)}:{source.column(start) + 1}: "
+            message = (finding.message, "")
+            yield [(place, ""), (finding.code, COLOURS[finding.severity]), (" ", ""), (mark(finding), "cyan"), message]
+    yield from summary(report)

@@ -1,0 +1,57 @@
+"""The report for programs. Lines and columns count from 1."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, TextIO
+
+from ampify.diagnostic import Diagnostic
+from ampify.engine import Report
+from ampify.source.edits import Fix
+from ampify.source.text import SourceText, Span
+
+
+def render(report: Report, out: TextIO) -> None:
+    found, fixed = [], []
+    for file in report.files:
+        source = SourceText(file.after)
+        found += [_finding(source, d) for d in file.diagnostics]
+        fixed += [{"path": d.path, **_rule(d), "title": d.fix.title if d.fix else ""} for d in file.fixed]
+    whole = {"checked": report.checked, "diagnostics": found, "fixed": fixed, "errors": list(report.errors)}
+    json.dump(whole, out, indent=2)
+    out.write("\n")
+
+
+def _finding(source: SourceText, finding: Diagnostic) -> dict[str, Any]:
+    return {
+        "path": finding.path,
+        **_range(source, finding.span),
+        **_rule(finding),
+        "notes": [{"message": note.message, **_range(source, note.span)} for note in finding.notes],
+        "fix": _fix(source, finding.fix) if finding.fix else None,
+    }
+
+
+def _rule(finding: Diagnostic) -> dict[str, str]:
+    return {
+        "code": finding.code,
+        "name": finding.name,
+        "severity": finding.severity.name.lower(),
+        "message": finding.message,
+    }
+
+
+def _fix(source: SourceText, fix: Fix) -> dict[str, Any]:
+    return {
+        "title": fix.title,
+        "applicability": fix.applicability.name.lower(),
+        "edits": [{**_range(source, edit.span), "text": edit.text} for edit in fix.edits],
+    }
+
+
+def _range(source: SourceText, span: Span) -> dict[str, dict[str, int]]:
+    return {"start": _point(source, span.start), "end": _point(source, span.end)}
+
+
+def _point(source: SourceText, offset: int) -> dict[str, int]:
+    return {"line": source.line(offset), "column": source.column(offset) + 1}

@@ -1,0 +1,104 @@
+"""The report for people: every finding with the lines around it, its notes, and what ``--fix`` would do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TextIO
+
+from ampify.diagnostic import Diagnostic
+from ampify.engine import Mode, Report
+from ampify.inspection import FileReport
+from ampify.report.paint import COLOURS, Line, paint
+from ampify.source.edits import Applicability
+from ampify.source.text import SourceText, Span
+
+_AROUND = 2
+_FRAME = "blue"
+_UNSAFE = " (with `--unsafe-fixes`)"
+
+
+def render(report: Report, out: TextIO) -> None:
+    paint(_lines(report), out)
+
+
+def summary(report: Report) -> Iterator[Line]:
+    """How much was found, what was mended, what could be."""
+    left = [d for file in report.files for d in file.diagnostics]
+    fixed = sum(len(file.fixed) for file in report.files)
+    if fixed:
+        verb = "Would fix" if report.mode is Mode.DIFF else "Fixed"
+        yield [(f"{verb} {_count(fixed, 'finding')}, {len(left)} left", "bold")]
+    elif left:
+        yield [(f"Found {_count(len(left), 'finding')}", "bold")]
+    elif not report.errors:
+        yield [(f"Nothing to report in {_count(report.checked, 'file')}", "bold")]
+    if report.mode is Mode.REPORT:
+        yield from _offers(left)
+
+
+def mark(finding: Diagnostic) -> str:
+    """``[*]`` where ``--fix`` mends the finding, ``[-]`` where only ``--unsafe-fixes`` does."""
+    marks = {Applicability.SAFE: "[*] ", Applicability.UNSAFE: "[-] ", Applicability.MANUAL: ""}
+    return marks[finding.fix.applicability] if finding.fix else ""
+
+
+def _offers(left: Iterable[Diagnostic]) -> Iterator[Line]:
+    marks = [mark(finding) for finding in left]
+    if safe := marks.count("[*] "):
+        yield [("[*] ", "cyan"), (f"{safe} fixable with `--fix`", "")]
+    if unsafe := marks.count("[-] "):
+        yield [("[-] ", "cyan"), (f"{unsafe} fixable with `--fix --unsafe-fixes`", "")]
+
+
+def _lines(report: Report) -> Iterator[Line]:
+    for file in report.files:
+        source = SourceText(file.after)
+        for finding in file.diagnostics:
+            yield from _finding(file, source, finding)
+            yield []
+    yield from summary(report)
+
+
+def _finding(file: FileReport, source: SourceText, finding: Diagnostic) -> Iterator[Line]:
+    colour = COLOURS[finding.severity]
+    yield [(finding.code, colour), (" ", ""), (mark(finding), "cyan"), (finding.message, "bold")]
+    yield from _place(file.path, source, finding.span, "^", colour, _AROUND)
+    for note in finding.notes:
+        yield [("note: ", "bold"), (note.message, "")]
+        yield from _place(file.path, source, note.span, "-", _FRAME, 0)
+    if finding.fix:
+        unsafe = _UNSAFE if finding.fix.applicability is Applicability.UNSAFE else ""
+        yield [("help: ", "bold green"), (finding.fix.title + unsafe, "")]
+
+
+def _place(path: str, source: SourceText, span: Span, sign: str, colour: str, around: int) -> Iterator[Line]:
+    """Where a span is, its first line underlined, with the lines around it."""
+    line, column = source.line(span.start), source.column(span.start)
+    yield [("  --> ", _FRAME), (f"{path}:{line}:{column + 1}", "")]
+    shown = _trimmed(source, range(max(line - around, 1), min(line + around, len(source.line_starts)) + 1), line)
+    width = len(str(shown[-1])) if shown else 1
+    if not shown:
+        return
+    bar: Line = [(" " * width + " |", _FRAME)]
+    yield bar
+    for number in shown:
+        yield [(f"{number:>{width}} | ", _FRAME), (source.text_of_line(number), "")]
+        if number == line:
+            length = max(min(span.end, source.line_end(span.start)) - span.start, 1)
+            blanks = "".join("\t" if char == "\t" else " " for char in source.text_of_line(line)[:column])
+            yield [*bar, (" " + blanks, ""), (sign * length, colour)]
+    yield bar
+
+
+def _trimmed(source: SourceText, lines: range, line: int) -> list[int]:
+    """``lines`` without the blank ones at both ends; none at all in an empty text."""
+    numbers = list(lines) if source.text else []
+    while numbers and numbers[0] < line and not source.text_of_line(numbers[0]).strip():
+        numbers.pop(0)
+    while numbers and numbers[-1] > line and not source.text_of_line(numbers[-1]).strip():
+        numbers.pop()
+    return numbers
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

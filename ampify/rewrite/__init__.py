@@ -1,0 +1,1 @@
+"""From meaning to text: plans, adoption, erasure and the proof."""

@@ -1,0 +1,338 @@
+"""The edits that move one training step to autocast and a GradScaler; reads in the order of the step itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import libcst as cst
+
+from ampify.config import Settings
+from ampify.model.devices import Devices
+from ampify.model.flow import params
+from ampify.model.reach import visible_home
+from ampify.model.step import Backward, Device, Home, InnerGradient, OptimizerStep, Region, TrainingStep
+from ampify.rewrite import edit
+from ampify.rewrite.imports import need
+from ampify.rewrite.placement import Placement
+from ampify.source.edits import Edit
+from ampify.source.text import Span
+from ampify.syntax import blocks
+from ampify.syntax.blocks import Function
+from ampify.syntax.walk import dotted, target_names, walk
+
+
+class Adoption:
+    """One step on its way to mixed precision: the names that are written, and the edits that write them."""
+
+    def __init__(self, step: TrainingStep, settings: Settings, placement: Placement) -> None:
+        self.step, self.settings, self.placement = step, settings, placement
+        self.code, self.tree, self.flow = step.code, step.tree, step.code.flow
+        self.scaling = settings.dtype == "float16" and settings.device != "cpu"
+        self.devices = Devices(step.code)
+        self.imports: dict[str, tuple[Edit, ...]] = {}
+        self.folds: list[str] = []
+        self.floats: list[Edit] = []
+        self._taken: set[str] = set()
+        self.use_amp = self._free("use_amp")
+        self.device_type = self._free("device_type")
+        self.scaler_name = "scaler" if self._is_free("scaler") else self._free("grad_scaler")
+
+    def edits(self) -> Iterator[Edit]:
+        for home in self.step.reach.homes:
+            yield from self._home(home)
+        if self.scaling:
+            yield from self._travel()
+        for region in self.step.regions:
+            yield from self._region(region)
+        yield from self._islands()
+        if self.scaling:
+            yield from self._scaled()
+            yield from self._penalties()
+            yield from self._stepped()
+            yield from self._checkpoints()
+        for found in self.imports.values():
+            yield from found
+
+    # ------------------------------------------------------------------ names
+
+    def _is_free(self, name: str) -> bool:
+        reach = self.step.reach
+        functions: list[cst.CSTNode] = [h.function for h in reach.homes] + [*reach.parameters, *self.step.functions]
+        classes = {h.cls for h in reach.homes if h.cls is not None}
+        attributes = {d.place.path[0] for c in classes for d in self.flow.definitions.get(c, ())}
+        if any(h.cls is not None for h in reach.homes):
+            return name not in attributes and not self.tree.names.taken(name, reach.parameters)
+        return not self.tree.names.taken(name, functions) and name not in self._taken
+
+    def _free(self, name: str) -> str:
+        """``name``, or the first of ``name_1``, ``name_2`` … that means nothing yet where the step stands."""
+        candidate, number = name, 0
+        while not self._is_free(candidate):
+            number += 1
+            candidate = f"{name}_{number}"
+        return candidate
+
+    def fresh(self, name: str, function: Function) -> str:
+        """A name for an expression of ``function`` that had none."""
+        candidate, number = name, 0
+        while candidate in self._taken or self.tree.names.taken(candidate, [function]):
+            number += 1
+            candidate = f"{name}_{number}"
+        self._taken.add(candidate)
+        self.folds.append(candidate)
+        return candidate
+
+    def spell(self, path: str, at: cst.CSTNode) -> str:
+        """How ``path`` is written at ``at``; the import that it may need is among the edits."""
+        spelled, edits = need(self.tree, path, at)
+        if edits:
+            self.imports["".join(e.text for e in edits)] = edits
+        return spelled
+
+    def _self(self, function: Function) -> str:
+        """What the instance is called in a method, or in a function nested in one."""
+        around = [function, *self.tree.parents(function)]
+        method = next(f for f in around if blocks.method_class(self.tree, f) is not None)
+        assert isinstance(method, cst.FunctionDef)
+        return next(params(method)).name.value
+
+    def _visible(self, function: Function) -> Home | None:
+        if function in self.step.reach.parameters:
+            return None
+        return visible_home(self.step.code, self.step.reach.homes, function)
+
+    def _named(self, name: str, function: Function) -> str:
+        """A name of the home as ``function`` writes it."""
+        home = self._visible(function)
+        return f"{self._self(function)}.{name}" if home is not None and home.cls is not None else name
+
+    def scaler(self, function: Function) -> str:
+        return self._named(self.scaler_name, function)
+
+    # ------------------------------------------------------------------ the device
+
+    def _device_type(self, device: Device, home: bool, prefix: str = "") -> str:
+        """The type of a device as an expression."""
+        if device.expression is None:
+            return '"cuda"'
+        text = self.tree.text(device.expression)
+        if device.is_object:
+            return f"{text}.type"
+        torch_device = f"{self.spell('torch.device', device.expression)}({text}).type"
+        return f"{prefix}{self.device_type}" if home else torch_device
+
+    def _home_device(self, home: Home) -> Device:
+        return self.devices.seen_from(home.function, home.after)
+
+    def _region_device(self, function: Function) -> str:
+        if self.settings.device == "cpu":
+            return '"cpu"'
+        home = self._visible(function)
+        if home is not None:
+            device = self._home_device(home)
+            attribute = device.expression is not None and dotted(device.expression)[0] == self._maybe_self(home.function)
+            prefix = f"{self._self(function)}." if home.cls is not None else ""
+            if home.cls is None or (attribute and device.is_object) or device.expression is None:
+                return self._device_type(device, home=True)
+            if not device.is_object:
+                return f"{prefix}{self.device_type}"
+        return self._device_type(self.devices.seen_from(function), home=False)
+
+    def _maybe_self(self, function: Function) -> str | None:
+        return self._self(function) if blocks.class_of(self.tree, function) is not None else None
+
+    # ------------------------------------------------------------------ the scaler: made, passed along
+
+    def _home(self, home: Home) -> Iterator[Edit]:
+        """``use_amp`` and the scaler below the optimizer."""
+        if self.settings.device == "cpu":
+            return
+        device = self._home_device(home)
+        prefix = f"{self._self(home.function)}." if home.cls is not None else ""
+        lines = []
+        if device.expression is None:
+            enabled = f"{self.spell('torch.cuda.is_available', home.after)}()"
+        else:
+            if not device.is_object:
+                made = self.spell("torch.device", home.after)
+                lines.append(f"{prefix}{self.device_type} = {made}({self.tree.text(device.expression)}).type")
+            enabled = f'{self._device_type(device, True, prefix)} == "cuda"'
+        lines.append(f"{prefix}{self.use_amp} = {enabled}")
+        if self.scaling:
+            lines += self._made(home, device, prefix)
+        yield edit.after(self.tree, home.after, *lines)
+
+    def _made(self, home: Home, device: Device, prefix: str) -> list[str]:
+        old = self.settings.target_torch is not None and self.settings.target_torch < (2, 3)
+        path = "torch.cuda.amp.GradScaler" if old else "torch.amp.GradScaler"
+        arguments = [] if old else [self._device_type(device, True, prefix)]
+        arguments.append(f"enabled={prefix}{self.use_amp}")
+        head = f"{prefix}{self.scaler_name} = {self.spell(path, home.after)}"
+        return self._lines(home.after, head, arguments, "")
+
+    def _lines(self, at: cst.CSTNode, head: str, arguments: list[str], tail: str) -> list[str]:
+        unit = self.tree.module.default_indent
+        indent = self.tree.source.indent(self.tree.span(at).start).expandtabs(4)
+        return edit.call_lines(head, arguments, tail, self.settings.line_length - len(indent), unit)
+
+    def _travel(self) -> Iterator[Edit]:
+        """The scaler becomes a parameter of functions that are passed their optimizer."""
+        for function in self.step.reach.parameters:
+            yield edit.parameter(self.tree, function, self.scaler_name)
+        for call, function, caller in self.step.reach.calls:
+            by_keyword = edit.takes_keyword(function) or any(a.keyword is not None or a.star for a in call.args)
+            missing = len([a for a in call.args if a.keyword is None]) < len(function.params.params) - self.flow.bound(call, function)
+            name = self.scaler(caller)
+            yield edit.argument(self.tree, call, f"{self.scaler_name}={name}" if by_keyword or missing else name)
+
+    # ------------------------------------------------------------------ autocast
+
+    def _header(self, region: Region) -> list[str]:
+        at = region.first
+        statement = blocks.small_statement_of(self.tree, at)
+        autocast, dtype = self.spell("torch.autocast", at), self.spell(f"torch.{self.settings.dtype}", at)
+        arguments = [
+            f"device_type={self._region_device(region.function)}",
+            f"dtype={dtype}",
+            f"enabled={self._enabled(region.function)}",
+        ]
+        return self._lines(statement, f"with {autocast}", arguments, ":")
+
+    def _enabled(self, function: Function) -> str:
+        if self.settings.device == "cpu":
+            return "True"
+        if self._visible(function) is not None:
+            return self._named(self.use_amp, function)
+        if self.scaling:
+            return f"{self.scaler(function)}.is_enabled()"
+        device = self._region_device(function)
+        return f'{device} == "cuda"' if device != '"cuda"' else f"{self.spell('torch.cuda.is_available', function)}()"
+
+    def _region(self, region: Region) -> Iterator[Edit]:
+        inner = [*self._hoisted(region)]
+        header = self._header(region)
+        if region.statements:
+            yield from edit.wrap(self.tree, region.statements, header, [line for line, _ in inner])
+        else:
+            yield edit.wrapped_lines(self.tree, region.first, header, [line for line, _ in inner])
+        for _, edits in inner:
+            yield from edits
+
+    def _hoisted(self, region: Region) -> Iterator[tuple[str, tuple[Edit, ...]]]:
+        """Expressions that get a name inside the region; what is left of them outside is the name."""
+        for hoist in region.hoists:
+            name = self.fresh("output" if hoist.to_float else "loss", region.function)
+            span = self.tree.span(hoist.expression)
+            text = self.tree.source[self._bare(hoist.expression)]
+            used = [Edit(span, name)]
+            if hoist.to_float:
+                self.floats.append(edit.insert(span.end, ".float()"))
+                used.append(self.floats[-1])
+            yield f"{name} = {text if chr(10) not in text else self.tree.source[span]}", tuple(used)
+
+    def _bare(self, node: cst.BaseExpression) -> Span:
+        """The span of an expression without the parentheses around it."""
+        span = self.tree.span(node)
+        for left, right in zip(node.lpar, reversed(node.rpar), strict=True):
+            span = Span(self.tree.span(left).end, self.tree.span(right).start)
+        return span
+
+    def _islands(self) -> Iterator[Edit]:
+        """Losses that autocast forbids take their inputs in float32."""
+        for node in self.step.floats:
+            span = self.tree.span(node)
+            primary = isinstance(node, cst.Name | cst.Attribute | cst.Subscript | cst.Call) or bool(node.lpar)
+            if not primary:
+                yield edit.insert(span.start, "(")
+            made = edit.insert(span.end, ".float()" if primary else ").float()")
+            self.floats.append(made)
+            yield made
+
+    # ------------------------------------------------------------------ backward, step, update
+
+    def _scaled(self) -> Iterator[Edit]:
+        hoisted = {id(h.expression) for region in self.step.regions for h in region.hoists}
+        for act in self.step.every(Backward):
+            if act.scaler is None:
+                yield from self._scale(act.loss, act.function, id(act.loss) in hoisted)
+
+    def _scale(self, loss: cst.BaseExpression, function: Function, hoisted: bool) -> Iterator[Edit]:
+        span, head = self.tree.span(loss), f"{self.scaler(function)}.scale("
+        if loss.lpar and not hoisted:
+            yield Edit(Span(span.start, span.start + 1), head)
+        else:
+            yield edit.insert(span.start, head)
+            yield edit.insert(span.end, ")")
+
+    def _penalties(self) -> Iterator[Edit]:
+        """``torch.autograd.grad`` gives gradients of no optimizer: scale what goes in, unscale what comes out."""
+        hoisted = {id(h.expression) for region in self.step.regions for h in region.hoists}
+        for act in self.step.every(InnerGradient):
+            yield from self._scale(act.outputs, act.function, id(act.outputs) in hoisted)
+            yield edit.after(self.tree, act.node, *self._unscaled(act))
+
+    def _unscaled(self, act: InnerGradient) -> list[str]:
+        scale = f"1.0 / {self.scaler(act.function)}.get_scale()"
+        statement = blocks.small_statement_of(self.tree, act.node)
+        assert isinstance(statement, cst.Assign)
+        target = statement.targets[0].target
+        names = [n.value for n in target_names(target)]
+        single = isinstance(target, cst.Tuple | cst.List) or isinstance(statement.value, cst.Subscript)
+        if single:
+            return [f"{name} = {name} * ({scale})" for name in names]
+        factor = self.fresh("inv_scale", act.function)
+        self.folds.remove(factor)
+        element = next(e for e in ("g", "gradient", "g_") if e not in names)
+        return [f"{factor} = {scale}", *(f"{n} = [{element} * {factor} for {element} in {n}]" for n in names)]
+
+    def _stepped(self) -> Iterator[Edit]:
+        placed = self.placement
+        for node, acts in placed.unscales.items():
+            lines = [f"{self.scaler(a.function)}.unscale_({self.tree.text(a.optimizer)})" for a in acts]
+            yield edit.before(self.tree, node, *dict.fromkeys(lines))
+        for act in self.step.every(OptimizerStep):
+            assert isinstance(act.node, cst.Call)
+            if act.scaler is None:
+                optimizer, comma = self.tree.text(act.optimizer), ", " if act.node.args else ""
+                yield Edit(self.tree.span(act.node.func), f"{self.scaler(act.function)}.step")
+                yield edit.insert(edit.opening(self.tree, act.node), optimizer + comma)
+        for node, function in placed.updates.items():
+            yield edit.after(self.tree, node, f"{self.scaler(function)}.update()")
+        for node, function in placed.early_updates.items():
+            yield edit.before(self.tree, node, f"{self.scaler(function)}.update()")
+
+    # ------------------------------------------------------------------ checkpoints
+
+    def _checkpoints(self) -> Iterator[Edit]:
+        done: set[cst.CSTNode] = set()
+        for checkpoint in self.step.checkpoints:
+            scaler = self.scaler(checkpoint.function)
+            if checkpoint.display is not None and checkpoint.display not in done:
+                done.add(checkpoint.display)
+                yield from self._saved(checkpoint.display, scaler)
+            elif checkpoint.load is not None and checkpoint.source is not None and checkpoint.function not in done:
+                done.add(checkpoint.function)
+                yield self._restored(checkpoint.load, self.tree.text(checkpoint.source), scaler)
+
+    def _saved(self, display: cst.Dict, scaler: str) -> Iterator[Edit]:
+        last = display.elements[-1]
+        keys = [e.key for e in display.elements if isinstance(e, cst.DictElement)]
+        quote = next((k.quote for k in keys if isinstance(k, cst.SimpleString)), '"')
+        entry = f"{quote}scaler{quote}: {scaler}.state_dict()"
+        end = self.tree.span(last.value).end
+        source = self.tree.source
+        if source.line(end) == source.line(self.tree.span(display).start):
+            yield edit.insert(end, f", {entry}")
+            return
+        separator = source.newline(end) + source.indent(end)
+        yield edit.insert(end, f",{separator}{entry}")
+
+    def _restored(self, load: cst.Call, source: str, scaler: str) -> Edit:
+        argument = load.args[0].value
+        key = next((n for n in walk(argument) if isinstance(n, cst.SimpleString)), None)
+        quote = key.quote if key is not None else '"'
+        unit = self.tree.module.default_indent
+        name = f"{quote}scaler{quote}"
+        return edit.after(
+            self.tree, load, f"if {source}.get({name}):", f"{unit}{scaler}.load_state_dict({source}[{name}])"
+        )

@@ -1,0 +1,272 @@
+"""Where `unscale_` and `update` belong, by the structure of the code around the steps of an optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import libcst as cst
+
+from ampify.model.acts import Acts
+from ampify.model.flow import Place
+from ampify.model.step import Backward, GradientUse, OptimizerStep, TrainingStep
+from ampify.syntax import blocks
+from ampify.syntax.blocks import Block, Function
+from ampify.syntax.tree import Tree
+from ampify.syntax.walk import walk_scope
+
+
+class Misplaced(Exception):
+    """No right place exists: the step is refused with AMP017 at ``node``."""
+
+    def __init__(self, node: cst.CSTNode, reason: str) -> None:
+        super().__init__(reason)
+        self.node, self.reason = node, reason
+
+
+@dataclass(slots=True)
+class Placement:
+    """Nodes whose statements get an `update` after them, before them, or an `unscale_` before them."""
+
+    updates: dict[cst.CSTNode, Function] = field(default_factory=dict)
+    early_updates: dict[cst.CSTNode, Function] = field(default_factory=dict)
+    unscales: dict[cst.CSTNode, list[OptimizerStep]] = field(default_factory=dict)
+
+
+def place(step: TrainingStep) -> Placement:
+    """The placement for all functions of a step; raises `Misplaced`."""
+    placement = Placement()
+    for function in dict.fromkeys(act.function for act in step.every(OptimizerStep)):
+        _Function(step, function, placement).place()
+    return placement
+
+
+class _Function:
+    """Placement within one function."""
+
+    def __init__(self, step: TrainingStep, function: Function, placement: Placement) -> None:
+        self.step, self.function, self.placement = step, function, placement
+        self.tree: Tree = step.tree
+        self.acts = Acts(step.code)
+        self.steps = [a for a in step.every(OptimizerStep) if a.function is function]
+        self.backwards = [*self._events(Backward)]
+        self.touches = [*self._events(GradientUse)]
+
+    def _events(self, kind: type[Backward] | type[GradientUse]) -> Iterator[tuple[cst.CSTNode, list[Place]]]:
+        """Acts of one kind in this function, or in what it calls: (node, modules whose gradients are touched)."""
+        for act in self.acts.direct[self.function]:
+            if isinstance(act, kind):
+                yield act.node, [*act.owners] if isinstance(act, GradientUse) else []
+        for call, callee in self.acts.calls(self.function):
+            below = [*self.acts.below(callee)]
+            complete = any(isinstance(a, OptimizerStep) for a in below)
+            if any(isinstance(a, kind) for a in below) and not complete:
+                if kind is Backward or not any(isinstance(a, Backward) for a in below):
+                    yield call, []
+
+    def at(self, node: cst.CSTNode) -> int:
+        return self.tree.span(node).start
+
+    # ------------------------------------------------------------------ update
+
+    def place(self) -> None:
+        groups: dict[cst.CSTNode | None, list[OptimizerStep]] = {}
+        for act in sorted(self.steps, key=lambda a: self.at(a.node)):
+            groups.setdefault(self._iteration(act.node), []).append(act)
+        for loop, acts in groups.items():
+            body = loop.body if isinstance(loop, cst.For | cst.While) else self._body()
+            assert isinstance(body, Block)
+            for act in acts:
+                self._unscale(act, body)
+            self._updates(body, acts)
+
+    def _body(self) -> Block:
+        body = self.function.body if isinstance(self.function, cst.FunctionDef) else self.function
+        assert isinstance(body, Block)
+        return body
+
+    def _iteration(self, node: cst.CSTNode) -> cst.For | cst.While | None:
+        """The innermost loop around a step that holds a backward; other loops just go over optimizers."""
+        around = [*blocks.loops(self.tree, node)]
+        return next((loop for loop in around if any(self.tree.contains(loop, n) for n, _ in self.backwards)), None)
+
+    def _holder(self, block: Block, act: OptimizerStep) -> cst.CSTNode:
+        found = blocks.stands_in(self.tree, act.node, block)
+        assert found is not None
+        return found
+
+    def _updates(self, block: Block, acts: list[OptimizerStep]) -> None:
+        """One update per group of steps of different optimizers; an optimizer that steps again opens a new group."""
+        group: list[OptimizerStep] = []
+        for act in acts:
+            again = any(self._same(act, other) and not self._exclusive(act, other) for other in group)
+            if again:
+                self._update(block, group)
+                group = []
+            group.append(act)
+        self._update(block, group)
+
+    def _same(self, a: OptimizerStep, b: OptimizerStep) -> bool:
+        return self.tree.text(a.optimizer) == self.tree.text(b.optimizer)
+
+    def _exclusive(self, a: OptimizerStep, b: OptimizerStep) -> bool:
+        """Whether two steps stand in different branches of one statement."""
+        around = {id(p): p for p in self.tree.parents(a.node)}
+        child: cst.CSTNode = b.node
+        for parent in self.tree.parents(b.node):
+            if id(parent) in around:
+                return isinstance(parent, cst.If)
+            child = parent
+        return child is a.node
+
+    def _update(self, block: Block, group: list[OptimizerStep]) -> None:
+        holders: dict[cst.CSTNode, list[OptimizerStep]] = {}
+        for act in group:
+            holders.setdefault(self._holder(block, act), []).append(act)
+        touched = [n for n in self.placement.unscales if blocks.stands_in(self.tree, n, block) is not None]
+        early = [n for n in touched if blocks.stands_in(self.tree, n, block) not in holders]
+        last = [*holders][-1]
+        if len(holders) == 1 and not (early and self._conditional(last)):
+            self._inside(last, holders[last])
+        elif early or any(self._always(h, acts) for h, acts in holders.items()):
+            self.placement.updates[last] = self.function
+        else:
+            self._separate(block, holders)
+        self._jumps(block, [*holders], early)
+
+    def _conditional(self, holder: cst.CSTNode) -> bool:
+        return isinstance(holder, cst.If)
+
+    def _separate(self, block: Block, holders: dict[cst.CSTNode, list[OptimizerStep]]) -> None:
+        """Steps that are all conditional: each branch updates for itself, if its backward is in it too."""
+        for holder, acts in holders.items():
+            if not any(self.tree.contains(holder, n) for n, _ in self.backwards):
+                raise Misplaced(acts[0].node, "its optimizers step under different conditions after one backward")
+            self._inside(holder, acts)
+
+    def _inside(self, holder: cst.CSTNode, acts: list[OptimizerStep]) -> None:
+        """The update for steps that all stand in one statement."""
+        match holder:
+            case cst.If() | cst.With() | cst.Try() | cst.TryStar():
+                for inner in blocks.blocks(holder):
+                    if found := [a for a in acts if self.tree.contains(inner, a.node)]:
+                        self._updates(inner, found)
+            case cst.For() | cst.While():
+                self.placement.updates[holder] = self.function
+            case _:
+                self.placement.updates[acts[-1].node] = self.function
+
+    def _always(self, holder: cst.CSTNode, acts: list[OptimizerStep]) -> bool:
+        """Whether a statement steps on every path through it."""
+        if not isinstance(holder, cst.If):
+            return True
+        parts = [*blocks.blocks(holder)]
+        complete = _has_else(holder)
+        return complete and all(any(self.tree.contains(p, a.node) for a in acts) for p in parts)
+
+    def _jumps(self, block: Block, holders: list[cst.CSTNode], early: list[cst.CSTNode]) -> None:
+        """After `unscale_` or a step, leaving the iteration without `update` would break the next one."""
+        begins = [self.at(n) for n in early] + [self.at(h) for h in holders[:-1]]
+        if not begins:
+            return
+        for statement in blocks.statements(block):
+            if min(begins) < self.at(statement) < self.at(holders[-1]) and statement not in holders:
+                for jump in blocks.jumps(statement):
+                    self.placement.early_updates[jump] = self.function
+
+    # ------------------------------------------------------------------ unscale_
+
+    def _unscale(self, act: OptimizerStep, body: Block) -> None:
+        """Before the first access to the gradients of ``act``'s optimizer on the way to its step."""
+        previous = max((self.at(s.node) for s in self.steps if s is not act and self._same(s, act)
+                        and self.at(s.node) < self.at(act.node) and not self._exclusive(s, act)), default=-1)  # fmt: skip
+        first = min((self.at(n) for n, _ in self.backwards if self.tree.contains(body, n)), default=-1)
+        way = [
+            (node, owners)
+            for node, owners in self.touches
+            if max(previous, first) < self.at(node) < self.at(act.node)
+            and self.tree.contains(body, node)
+            and not self._elsewhere(node, act)
+        ]
+        own = [node for node, owners in way if self._owns(act, owners)]
+        if own:
+            self._insert(own, act, body)
+
+    def _elsewhere(self, node: cst.CSTNode, act: OptimizerStep) -> bool:
+        """Whether an access stands in another branch than the step."""
+        around = {id(p) for p in self.tree.parents(act.node)}
+        child: cst.CSTNode = node
+        for parent in self.tree.parents(node):
+            if id(parent) in around:
+                if not isinstance(parent, cst.If):
+                    return False
+                branches = [b for b in blocks.blocks(parent) if self.tree.contains(b, child)]
+                return bool(branches) and not self.tree.contains(branches[0], act.node)
+            child = parent
+        return False
+
+    def _owns(self, act: OptimizerStep, owners: list[Place]) -> bool:
+        """Whether the optimizer may own the touched gradients: unknown counts as yes."""
+        owned = self._owned(act)
+        return not owners or not owned or bool(owned & set(owners))
+
+    def _owned(self, act: OptimizerStep) -> set[Place]:
+        flow = self.step.code.flow
+        place_ = flow.place(act.optimizer)
+        found: set[Place] = set()
+        for d in flow.assigned(place_) if place_ else ():
+            if isinstance(d.value, cst.Call):
+                found |= {p for a in d.value.args[:1] for p in self.acts.modules(a.value)}
+        return found
+
+    def _insert(self, nodes: list[cst.CSTNode], act: OptimizerStep, body: Block) -> None:
+        block = self._common(nodes[0], act, body)
+        if any(isinstance(p, cst.For) and p not in [*blocks.loops(self.tree, body)] for p in self._loops_below(act, block)):
+            raise Misplaced(act.node, "its optimizers step in a loop after their gradients were touched")
+        holder = blocks.stands_in(self.tree, act.node, block)
+        assert holder is not None
+        if isinstance(holder, cst.If) and not self._cleared(block, body):
+            raise Misplaced(nodes[0], "gradients are touched in every iteration, but only some iterations step")
+        self._descend(block, nodes, act)
+
+    def _loops_below(self, act: OptimizerStep, block: Block) -> Iterator[cst.CSTNode]:
+        for parent in self.tree.parents(act.node):
+            if parent is block:
+                return
+            yield parent
+
+    def _common(self, node: cst.CSTNode, act: OptimizerStep, body: Block) -> Block:
+        """The innermost block that holds both the access and the step."""
+        return next(p for p in self.tree.parents(act.node) if isinstance(p, Block) and self.tree.contains(p, node))
+
+    def _cleared(self, block: Block, body: Block) -> bool:
+        """Whether ``zero_grad`` runs on each way through ``block``: then the condition of the step is only a guard."""
+        def clears(statement: cst.CSTNode) -> bool:
+            return any(
+                isinstance(n, cst.Call) and isinstance(n.func, cst.Attribute) and n.func.attr.value == "zero_grad"
+                for n in walk_scope(statement)
+            )
+
+        return any(clears(s) and not isinstance(s, cst.If) for b in (block, body) for s in blocks.statements(b))
+
+    def _descend(self, block: Block, nodes: list[cst.CSTNode], act: OptimizerStep) -> None:
+        """Before the only access, in its branch; before the first statement of several."""
+        holders = list(dict.fromkeys(blocks.stands_in(self.tree, n, block) for n in nodes))
+        first = holders[0]
+        assert first is not None
+        if len(holders) == 1 and isinstance(first, cst.If | cst.With | cst.Try) and first is not self._own_holder(block, act):
+            for inner in blocks.blocks(first):
+                if below := [n for n in nodes if self.tree.contains(inner, n)]:
+                    self._descend(inner, below, act)
+            return
+        anchor = nodes[0] if not isinstance(first, cst.BaseCompoundStatement) else first
+        self.placement.unscales.setdefault(anchor, []).append(act)
+
+    def _own_holder(self, block: Block, act: OptimizerStep) -> cst.CSTNode | None:
+        return blocks.stands_in(self.tree, act.node, block)
+
+
+def _has_else(node: cst.If) -> bool:
+    while isinstance(node.orelse, cst.If):
+        node = node.orelse
+    return node.orelse is not None

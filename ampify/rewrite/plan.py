@@ -1,0 +1,112 @@
+"""Decides what becomes of a training step: a plan of edits, a refusal with its reasons, or nothing to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ampify.config import Settings
+from ampify.model.step import Obstacle, TrainingStep
+from ampify.rewrite.adopt import Adoption
+from ampify.rewrite.placement import Misplaced, Placement, place
+from ampify.rewrite.prove import Erases
+from ampify.source.edits import Applicability, Edit, Fix
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RewritePlan:
+    """The conversion of one step as one fix."""
+
+    fix: Fix
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What stands in the way of a conversion; the first obstacle is the one to name."""
+
+    obstacles: tuple[Obstacle, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AlreadyMixed:
+    """The step is in mixed precision already: the rules for AMP code look after it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decision:
+    """A training step and what becomes of it; the subject of AMP001 and of the refusals AMP010 to AMP021."""
+
+    step: TrainingStep
+    outcome: RewritePlan | Refusal | AlreadyMixed
+
+    @property
+    def word(self) -> str:
+        match self.outcome:
+            case RewritePlan():
+                return "convert"
+            case Refusal():
+                return "refuse"
+            case AlreadyMixed():
+                return "already mixed"
+
+    @property
+    def code(self) -> str | None:
+        match self.outcome:
+            case RewritePlan():
+                return "AMP001"
+            case Refusal(obstacles):
+                return obstacles[0].code
+            case AlreadyMixed():
+                return None
+
+    @property
+    def reason(self) -> str:
+        match self.outcome:
+            case Refusal(obstacles):
+                return obstacles[0].reason
+            case AlreadyMixed():
+                return "it uses autocast, a GradScaler or half precision already"
+            case RewritePlan():
+                return ""
+
+    def refused(self, code: str) -> Obstacle | None:
+        """The obstacle that this step is refused for, if it is the business of rule ``code``."""
+        match self.outcome:
+            case Refusal((first, *_)) if first.code == code:
+                return first
+        return None
+
+
+_ORDER = (
+    "AMP701", "AMP018", "AMP016", "AMP010", "AMP013", "AMP011", "AMP012", "AMP015", "AMP014", "AMP019", "AMP020",
+    "AMP021", "AMP017",
+)  # fmt: skip
+"""What says most about a step comes first: that its optimizer takes closures, before that its calls are not seen."""
+
+
+def decide(step: TrainingStep, settings: Settings) -> Decision:
+    """The decision for one step under ``settings``."""
+    if step.mixed:
+        return Decision(step, AlreadyMixed())
+    scaling = settings.dtype == "float16" and settings.device != "cpu"
+    forced = {"AMP018"} if settings.device in ("cpu", "cuda") else set()
+    closure = {"AMP010"} if not scaling and not settings.unsafe_fixes else set()
+    obstacles = [
+        o for o in step.obstacles if (scaling or not o.scaling or o.code in closure) and o.code not in forced
+    ]
+    if obstacles:
+        return Decision(step, Refusal(tuple(sorted(obstacles, key=lambda o: _ORDER.index(o.code)))))
+    try:
+        placement = place(step) if scaling else Placement()
+    except Misplaced as error:
+        obstacle = Obstacle("AMP017", step.tree.span(error.node), error.reason)
+        return Decision(step, Refusal((obstacle,)))
+    return Decision(step, RewritePlan(_conversion(step, settings, placement)))
+
+
+def _conversion(step: TrainingStep, settings: Settings, placement: Placement) -> Fix:
+    adoption = Adoption(step, settings, placement)
+    edits: list[Edit] = [*adoption.edits()]
+    imports = frozenset(text.strip() for text in adoption.imports)
+    proof = Erases(imports, tuple(adoption.folds), tuple(adoption.floats))
+    title = "Train under `torch.autocast` with a `GradScaler`" if adoption.scaling else "Train under `torch.autocast`"
+    return Fix(title, tuple(edits), Applicability.SAFE, proof)

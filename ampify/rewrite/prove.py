@@ -1,0 +1,113 @@
+"""Proves a fix: what it claims to have kept is compared, without trusting how the edits were made."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import libcst as cst
+
+from ampify.model.amp import AmpFacts
+from ampify.rewrite.cut import comments
+from ampify.rewrite.erase import EraseFailed, Hints, erase_text
+from ampify.source.edits import Edit, Fix, landed, splice
+from ampify.source.text import Span
+from ampify.syntax.tree import Tree, Unreadable
+from ampify.syntax.walk import walk
+
+
+class ProofFailed(ValueError):
+    """A rewritten text is not what its fixes claim; says what differs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Erases:
+    """Claims: taking AMP out again gives the text before. The fields are those of `Hints`; ``floats`` are edits."""
+
+    imports: frozenset[str] = frozenset()
+    folds: tuple[str, ...] = ()
+    floats: tuple[Edit, ...] = ()
+    carried: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class SameErasure:
+    """Claims: with and without the fix it is the same program once AMP is taken out."""
+
+    imports: frozenset[str] = frozenset()
+
+
+def prove(before: str, after: str, fixes: Iterable[Fix]) -> None:
+    """Raise `ProofFailed` unless ``after`` is what ``fixes``, applied together to ``before``, claim it is."""
+    chosen = list(fixes)
+    try:
+        if all(fix.proof is None for fix in chosen):
+            _same_outside(before, after, [e for fix in chosen for e in fix.edits])
+        else:
+            _same_erasure(before, after, chosen)
+    except (EraseFailed, Unreadable, SyntaxError, RecursionError) as error:
+        raise ProofFailed(f"The result cannot be read back: {error}") from error
+
+
+def _same_outside(before: str, after: str, edits: list[Edit]) -> None:
+    """Outside the declared spans nothing has changed, comments and code alike."""
+    ast.parse(before), ast.parse(after)
+    kept = _outside(before, [e.span for e in edits])
+    if kept != _outside(after, landed(edits)):
+        raise ProofFailed("Text has changed outside the places that were to be changed")
+
+
+def _outside(text: str, spans: list[Span]) -> str:
+    return splice(text, (Edit(span, "\0") for span in spans))
+
+
+def _same_erasure(before: str, after: str, fixes: list[Fix]) -> None:
+    """Fixes with declared spans come first; the others may then add and take nothing but AMP."""
+    declared = [e for fix in fixes if fix.proof is None for e in fix.edits]
+    base = splice(before, declared)
+    _same_outside(before, base, declared)
+    tree = Tree(base)
+    hints = _hints(fixes)
+    if AmpFacts(tree).touched:
+        want, got = erase_text(base), erase_text(after, hints)
+    else:
+        want, got = base, erase_text(after, replace(hints, had=_assigned(tree)))
+    _same_program(want, got)
+
+
+def _hints(fixes: list[Fix]) -> Hints:
+    proofs = [fix.proof for fix in fixes if isinstance(fix.proof, Erases | SameErasure)]
+    if len(proofs) != sum(fix.proof is not None for fix in fixes):
+        raise ProofFailed("A fix comes with a proof of an unknown kind")
+    erases = [p for p in proofs if isinstance(p, Erases)]
+    edits = [edit for fix in fixes for edit in fix.edits]
+    floats = {id(edit) for proof in erases for edit in proof.floats}
+    return Hints(
+        imports=frozenset().union(*(p.imports for p in proofs)),
+        folds=tuple(dict.fromkeys(name for p in erases for name in p.folds)),
+        floats=tuple(span for edit, span in zip(edits, landed(edits), strict=True) if id(edit) in floats),
+        carried=frozenset().union(*(p.carried for p in erases)),
+    )
+
+
+def _assigned(tree: Tree) -> frozenset[str]:
+    """What the program assigns, as written."""
+    nodes = walk(tree.module)
+    targets = (n.target for n in nodes if isinstance(n, cst.AssignTarget | cst.AnnAssign))
+    return frozenset(tree.text(target) for target in targets)
+
+
+def _same_program(want: str, got: str) -> None:
+    if ast.dump(ast.parse(want)) != ast.dump(ast.parse(got)):
+        raise ProofFailed(f"More has changed than mixed precision: {_difference(want, got)}")
+    if [want[c.start : c.end] for c in comments(want)] != [got[c.start : c.end] for c in comments(got)]:
+        raise ProofFailed("A comment was lost, added or moved")
+
+
+def _difference(want: str, got: str) -> str:
+    """The first line that differs when both are written out plainly."""
+    one, other = (ast.unparse(ast.parse(text)).splitlines() for text in (want, got))
+    pairs = zip([*one, ""], [*other, ""], strict=False)
+    left, right = next(((a, b) for a, b in pairs if a != b), ("", ""))
+    return f"`{left.strip()}` has become `{right.strip()}`"

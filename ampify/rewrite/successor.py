@@ -1,0 +1,131 @@
+"""Edits that replace an old API by its successor: name, arguments, import. The rules' tables say what succeeds what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from ampify.model.uses import ApiUse, Argument, How
+from ampify.rewrite.imports import drop, need
+from ampify.source.edits import Edit, Fix
+from ampify.source.ignores import find_ignores
+from ampify.source.text import Span
+
+
+@dataclass(frozen=True, slots=True)
+class Successor:
+    """A row of a table: what replaces ``old``, and how a call of the one becomes a call of the other."""
+
+    old: frozenset[str]
+    new: tuple[str, ...]
+    """Import paths of the new API, the one to write first."""
+    since: tuple[int, int]
+    device: str
+    """The new first argument."""
+    parameters: tuple[str, ...]
+    """The old parameters in their order, all of them keywords of the new API."""
+
+    @classmethod
+    def of(cls, row: dict[str, list[str] | str]) -> Successor:
+        major, _, minor = str(row["since"]).partition(".")
+        return cls(
+            frozenset(_strings(row["old"])),
+            tuple(_strings(row["new"])),
+            (int(major), int(minor)),
+            str(row["device"]),
+            tuple(_strings(row["parameters"])),
+        )
+
+    def succeeds(self, use: ApiUse) -> bool:
+        """Whether ``use`` is of the old API, where the new one can be had."""
+        return (
+            bool(use.paths & self.old)
+            and use.supports(self.since)
+            and not (use.target and use.target < (2, 4) and use.scripted)
+            and not use.version_switch
+            and not any(path.endswith(self._last) for path in use.paths - self.old)
+        )
+
+    @property
+    def _last(self) -> str:
+        return "." + self.new[0].rpartition(".")[2]
+
+
+def _strings(value: object) -> list[str]:
+    return [str(item) for item in value] if isinstance(value, list) else [str(value)]
+
+
+def replace(use: ApiUse, successor: Successor, code: str) -> Fix | None:
+    """Replace ``use`` and those it cannot be parted from, and drop the import that nobody needs then."""
+    if use.conditional or (own := _edits(use, successor)) is None:
+        return None
+    group = [use] if _stands_alone(use) else [other for other in use.all if successor.succeeds(other)]
+    ignores = find_ignores(use.tree.source.text)
+    edits = {use: own}
+    for other in group:
+        hidden = any(ignore.hides(use.tree.line(other.node), code) for ignore in ignores)
+        if not hidden and not other.conditional and (changed := _edits(other, successor)) is not None:
+            edits[other] = changed
+    if len(edits) < len(group) and any(other.how is How.INSTANCE_CHECK for other in group):
+        return None
+    every = [*(edit for changed in edits.values() for edit in changed), *_dropped(edits)]
+    return Fix(f"Replace by `{successor.new[0]}`", tuple(dict.fromkeys(every)))
+
+
+def named(arguments: Sequence[Argument], parameters: Sequence[str]) -> tuple[Edit, ...] | None:
+    """Turn positional arguments into keywords; None where a star or their number makes it unclear which is which."""
+    positional = [argument for argument in arguments if argument.keyword is None and argument.star != "**"]
+    if any(argument.star for argument in positional) or len(positional) > len(parameters):
+        return None
+    pairs = list(zip(positional, parameters, strict=False))
+    if {name for _, name in pairs} & {argument.keyword for argument in arguments}:
+        return None
+    return tuple(Edit(Span(arg.span.start, arg.span.start), f"{name}=") for arg, name in pairs)
+
+
+def first_argument(use: ApiUse, text: str) -> Iterator[Edit]:
+    """Insert ``text`` before the arguments of the call."""
+    if (at := use.first_argument_at) is not None:
+        yield Edit(Span(at, at), f"{text}, " if use.arguments else text)
+
+
+def _edits(use: ApiUse, successor: Successor) -> tuple[Edit, ...] | None:
+    """The edits of one reference; None where it has to stay as it is."""
+    if use.call is None and use.how not in (How.ANNOTATION, How.INSTANCE_CHECK):
+        return None
+    arguments = named(use.arguments, successor.parameters)
+    if arguments is None or use.how is How.BASE:
+        return None
+    spelled, imports = _spelled(use, successor.new)
+    return (Edit(use.span, spelled), *first_argument(use, successor.device), *arguments, *imports)
+
+
+def _spelled(use: ApiUse, paths: Iterable[str]) -> tuple[str, tuple[Edit, ...]]:
+    """A path as the imports of the file allow it, else through the package's own name."""
+    preferred, *_ = paths = tuple(paths)
+    for path in paths:
+        if way := use.tree.names.spell(path, use.node):
+            return way, ()
+    package, _, rest = preferred.partition(".")
+    name, edits = need(use.tree, package, use.node)
+    return f"{name}.{rest}", edits
+
+
+def _stands_alone(use: ApiUse) -> bool:
+    """Whether no import has to go with it, and no isinstance check depends on it."""
+    checked = any(other.how is How.INSTANCE_CHECK and other.paths & use.paths for other in use.all)
+    return _through_package(use) and not checked
+
+
+def _through_package(use: ApiUse) -> bool:
+    """Whether it begins with the package itself, as after ``import torch``: the successor needs that import too."""
+    bindings = use.tree.names.scope[use.name].lookup(use.name.value)
+    return any(binding.path and "." not in binding.path for binding in bindings)
+
+
+def _dropped(changed: Iterable[ApiUse]) -> Iterator[Edit]:
+    """The edits that remove the names which only the changed references needed."""
+    uses = [use for use in changed if not (use.package or _through_package(use))]
+    gone = {use.name for use in uses}
+    for name, use in {use.name.value: use for use in uses}.items():
+        yield from drop(use.tree, name, use.name, gone)

@@ -1,0 +1,76 @@
+"""What a rule is, and how rules are found: every module of `ampify.rules` is imported once."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+from ampify.diagnostic import Note, Severity
+from ampify.source.edits import Fix
+from ampify.source.text import Span
+
+_RULES: dict[str, Rule] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a check yields; the engine makes it a `Diagnostic`."""
+
+    span: Span
+    message: str
+    fix: Fix | None = None
+    notes: tuple[Note, ...] = ()
+    severity: Severity | None = None
+    """Overrides the rule's severity where the case at hand is milder or worse."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A code, its name, and a check that reads one kind of subject of the model."""
+
+    code: str
+    name: str
+    severity: Severity
+    subject: type
+    check: Callable[[Any], Iterator[Finding]]
+
+    @property
+    def page(self) -> Path:
+        """The Markdown page beside the rule's module."""
+        module = importlib.import_module(self.check.__module__)
+        return Path(str(module.__file__)).with_suffix(".md")
+
+
+Check = TypeVar("Check", bound=Callable[[Any], Iterator[Finding]])
+
+
+def rule(code: str, name: str, severity: Severity) -> Callable[[Check], Check]:
+    """Register a check. The annotation of its parameter says which subjects it is given."""
+
+    def register(check: Check) -> Check:
+        if code in _RULES:
+            raise ValueError(f"{code} is taken by {_RULES[code].name}")
+        subject = next(iter(get_type_hints(check).values()))
+        _RULES[code] = Rule(code, name, severity, subject, check)
+        return check
+
+    return register
+
+
+def table(rule_file: str) -> dict[str, Any]:
+    """The ``.toml`` beside a rule, given the rule's ``__file__``."""
+    return tomllib.loads(Path(rule_file).with_suffix(".toml").read_text("utf-8"))
+
+
+def load() -> dict[str, Rule]:
+    """All rules by code, in the order of their codes."""
+    from ampify import rules
+
+    for module in pkgutil.iter_modules(rules.__path__):
+        importlib.import_module(f"ampify.rules.{module.name}")
+    return dict(sorted(_RULES.items()))

@@ -1,0 +1,1 @@
+"""LibCST trees with names and spans. Knows Python, not PyTorch."""

@@ -1,0 +1,128 @@
+"""Source text as a LibCST tree, with names, positions and the blocks that statements stand in."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+
+import libcst as cst
+from libcst._nodes.internal import CodegenState
+
+from ampify.source.text import SourceText, Span
+from ampify.syntax.names import Names
+
+_DEEPEST = 600
+"""LibCST overflows Python's stack near 1,000 nested nodes and crashes the process near 12,000."""
+
+
+class Unreadable(ValueError):
+    """A text that cannot be analysed: ``code`` is AMP900 (does not parse) or AMP905 (is left alone)."""
+
+    def __init__(self, code: str, message: str, line: int = 1, column: int = 0) -> None:
+        super().__init__(message)
+        self.code, self.line, self.column = code, line, column
+
+
+class _Positions(CodegenState):
+    """Writes the module out once and notes where each node begins and ends: round trip and spans in one pass."""
+
+    def __init__(self, module: cst.Module) -> None:
+        super().__init__(module.default_indent, module.default_newline)
+        self.at = 0
+        self.spans: dict[cst.CSTNode, Span] = {}
+        self._starts: list[int] = []
+
+    def add_indent_tokens(self) -> None:
+        super().add_indent_tokens()
+        self.at += sum(map(len, self.indent_tokens))
+
+    def add_token(self, value: str) -> None:
+        super().add_token(value)
+        self.at += len(value)
+
+    def before_codegen(self, node: cst.CSTNode) -> None:
+        self._starts.append(self.at)
+
+    def after_codegen(self, node: cst.CSTNode) -> None:
+        start = self._starts.pop()
+        self.spans.setdefault(node, Span(start, self.at))
+
+    @contextmanager
+    def record_syntactic_position(
+        self, node: cst.CSTNode, *, start_node: cst.CSTNode | None = None, end_node: cst.CSTNode | None = None
+    ) -> Iterator[None]:
+        start = self.at
+        yield
+        first = self.spans[start_node].start if start_node is not None else start
+        last = self.spans[end_node].end if end_node is not None else self.at
+        self.spans[node] = Span(first, last)
+
+
+class Tree:
+    """One parsed text. Raises `Unreadable` where the text cannot be parsed and written back unchanged."""
+
+    def __init__(self, text: str) -> None:
+        self.source = SourceText(text)
+        self.ast = _parse(text)
+        try:
+            self.module = cst.parse_module(text)
+            positions = _Positions(self.module)
+            self.module._codegen(positions)
+        except cst.ParserSyntaxError as error:
+            raise Unreadable("AMP900", error.message, error.raw_line, error.raw_column) from None
+        except RecursionError:
+            raise Unreadable("AMP905", "The file is nested too deeply to be analysed") from None
+        if "".join(positions.tokens) != text:
+            raise Unreadable("AMP905", "LibCST does not reproduce this file byte for byte, so it is left alone")
+        self._spans = positions.spans
+
+    @cached_property
+    def names(self) -> Names:
+        return Names(self.module)
+
+    def span(self, node: cst.CSTNode) -> Span:
+        """Where the code of ``node`` stands: parentheses belong to it, comments and blank lines around it do not."""
+        span = self._spans[node]
+        if isinstance(node, cst.BaseExpression) and node.lpar:
+            return Span(self._spans[node.lpar[0]].start, self._spans[node.rpar[-1]].end)
+        return span
+
+    def head(self, statement: cst.CSTNode) -> Span:
+        """The first line of a compound statement, without its colon's body."""
+        start = self.span(statement).start
+        return Span(start, min(self.span(statement).end, self.source.line_end(start)))
+
+    def text(self, node: cst.CSTNode) -> str:
+        return self.source[self.span(node)]
+
+    def line(self, node: cst.CSTNode) -> int:
+        return self.source.line(self.span(node).start)
+
+    def parents(self, node: cst.CSTNode) -> Iterator[cst.CSTNode]:
+        """The ancestors of ``node``, nearest first."""
+        parent = self.names.parent[node]
+        while parent is not None:
+            yield parent
+            parent = self.names.parent[parent]
+
+    def contains(self, outer: cst.CSTNode, node: cst.CSTNode) -> bool:
+        return outer is node or any(p is outer for p in self.parents(node))
+
+
+def _parse(text: str) -> ast.Module:
+    """The text as `ast` sees it: its messages have positions, and it survives depths that kill LibCST."""
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError) as error:  # ValueError: a NUL byte, before Python 3.12
+        line, column = getattr(error, "lineno", None) or 1, getattr(error, "offset", None) or 1
+        raise Unreadable("AMP900", getattr(error, "msg", None) or str(error), line, column - 1) from None
+    except (RecursionError, MemoryError):
+        raise Unreadable("AMP905", "The file is nested too deeply to be analysed") from None
+    level: list[ast.AST] = [tree]
+    for _ in range(_DEEPEST):
+        level = [kid for node in level for kid in ast.iter_child_nodes(node)]
+        if not level:
+            return tree
+    raise Unreadable("AMP905", "The file is nested too deeply to be analysed")

@@ -1,0 +1,13 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ampify.diagnostic import Severity
+from ampify.rewrite.plan import Decision
+from ampify.rewrite.refusals import refused
+from ampify.rule import Finding, rule
+
+
+@rule("AMP019", "shared-parameters-two-optimizers", Severity.INFO)
+def check(decision: Decision) -> Iterator[Finding]:
+    yield from refused(decision, "AMP019")

@@ -1,0 +1,63 @@
+"""Writes ``rules/README.md``, the index of the rules, from the rules and their pages; ``--check`` only compares."""  # noqa: INP001 (a script, not a package)
+
+from __future__ import annotations
+
+import re
+import sys
+
+from ampify.rule import Rule, load
+from ampify.rules import FOLDER
+
+README = FOLDER / "README.md"
+HEAD = """\
+# The rules
+
+Written by `python scripts/rules_index.py`; do not edit by hand.
+
+A rule is a pair: `<name>.py` is the check, `<name>.md` its page. The page is what `ampify explain CODE` prints, and it
+is the test of the rule (`tests/test_rule_pages.py`):
+
+- `# error: CODE` ends each line of an example that the rule reports; no other line is reported.
+- The block after "Use instead:" is what the fix makes of the block above it, exactly.
+- The block after "Write by hand:" shows what to write where there is no fix.
+- The rule is silent on those blocks and on the blocks under "Not flagged".
+- `# settings: target-torch=1.9` and `# file: train.py` at the head of a block say how it is checked; several
+  `# file:` lines make a project. A block that says `torch.`, `nn.` or `F.` and imports nothing is checked with the
+  usual import above it.
+- "Fix safety" begins with Safe, Unsafe or None.
+
+A rule that is mostly a table keeps it in `<name>.toml`.
+
+| code | name | severity | fix |
+| --- | --- | --- | --- |
+"""
+
+
+def index() -> str:
+    return HEAD + "".join(f"{row(rule)}\n" for rule in load().values())
+
+
+def row(rule: Rule) -> str:
+    page = rule.page
+    return (
+        f"| {rule.code} | [{rule.name}]({page.name}) | {rule.severity.name.lower()} | {fix(page.read_text('utf-8'))} |"
+    )
+
+
+def fix(page: str) -> str:
+    """The kinds of fix that the first sentence of "Fix safety" names."""
+    section = page.partition("## Fix safety\n\n")[2]
+    sentence = re.split(r"\.\s", section, maxsplit=1)[0]
+    return ", ".join(dict.fromkeys(re.findall(r"\b(safe|unsafe)\b", sentence.lower()))) or "none"
+
+
+def main() -> int:
+    wanted = index()
+    if "--check" in sys.argv[1:]:
+        return int(README.read_text("utf-8") != wanted)
+    README.write_text(wanted, "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

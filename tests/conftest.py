@@ -1,0 +1,118 @@
+"""A tiny language in the place of PyTorch, so that engine and command line are tested without knowledge of it."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import ModuleType, SimpleNamespace
+
+import pytest
+
+from ampify.diagnostic import Note, Severity
+from ampify.rule import Finding, Rule
+from ampify.source.edits import Applicability, Edit, Fix
+from ampify.source.text import Span
+
+NEEDLE = "import torch\n"
+
+
+@dataclass(frozen=True)
+class Word:
+    """A name that some fake rule knows, as a use."""
+
+    text: str
+    span: Span
+
+
+@dataclass(frozen=True)
+class Step:
+    """A function named ``step_*`` as a training step."""
+
+    span: Span
+    where: str
+    models: tuple[str, ...] = ("model",)
+    optimizers: tuple[str, ...] = ("optimizer",)
+    losses: tuple[str, ...] = ("loss",)
+    scaler: str | None = None
+
+
+@dataclass(frozen=True)
+class Decision:
+    step: Step
+    word: str = "convert"
+    code: str | None = "AMP806"
+    reason: str = "It is a float32 training step"
+
+
+class ProofFailed(Exception):
+    pass
+
+
+def read(tree, path, target):
+    if "crash" in tree.source.text:
+        raise KeyError("a bug")
+    words = [Word(m[0], Span(*m.span())) for m in re.finditer(r"\w+", tree.source.text)]
+    steps = [Step(Span(*m.span()), m[1]) for m in re.finditer(r"def (step_\w+)\(\):\n(?: .*\n)+", tree.source.text)]
+    return SimpleNamespace(uses=tuple(words), steps=tuple(steps))
+
+
+class EraseFailed(Exception):
+    pass
+
+
+def erase_text(text):
+    if "stuck" in text or "f(" in text:
+        raise EraseFailed("it is stuck")
+    return text.replace("scaler.", "")
+
+
+def prove(before, after, fixes):
+    if "cured" in after and "cured" not in before:
+        raise ProofFailed("the comment of line 1 was lost")
+
+
+def renames(old: str, new: str, applicability: Applicability = Applicability.SAFE):
+    def check(word: Word) -> Iterator[Finding]:
+        if word.text == old:
+            fix = Fix(f"Use `{new}`", (Edit(word.span, new),), applicability)
+            yield Finding(word.span, f"`{old}` is old", fix, (Note("The file begins here", Span(0, 6)),))
+
+    return check
+
+
+def converts(decision: Decision) -> Iterator[Finding]:
+    body = decision.step.span.end
+    if not decision.step.where.endswith("_done"):
+        end = decision.step.span.start + 4 + len(decision.step.where)
+        edits = (Edit(Span(end, end), "_done"), Edit(Span(body, body), "    old_scaler\n"))
+        yield Finding(Span(decision.step.span.start, end), "This step runs in float32", Fix("Convert it", edits))
+
+
+RULES = [
+    Rule("AMP801", "old-name", Severity.WARNING, Word, renames("old", "new")),
+    Rule("AMP802", "risky-name", Severity.ERROR, Word, renames("risky", "safe", Applicability.UNSAFE)),
+    Rule("AMP803", "sick-name", Severity.INFO, Word, renames("sick", "cured")),
+    Rule("AMP804", "tick", Severity.INFO, Word, renames("tick", "tock")),
+    Rule("AMP805", "tock", Severity.INFO, Word, renames("tock", "tick")),
+    Rule("AMP806", "plain-step", Severity.INFO, Decision, converts),
+]
+
+
+@pytest.fixture
+def fakes(monkeypatch):
+    """Fake model, planner, eraser, proof and rules."""
+    functions = {
+        "ampify.model.find": {"read": read},
+        "ampify.rewrite.plan": {"decide": lambda step, settings: Decision(step)},
+        "ampify.rewrite.prove": {"prove": prove, "ProofFailed": ProofFailed},
+        "ampify.rewrite.erase": {"erase_text": erase_text, "EraseFailed": EraseFailed},
+    }
+    for name, members in functions.items():
+        module = ModuleType(name)
+        vars(module).update(members)
+        monkeypatch.setitem(sys.modules, name, module)
+    rules = {rule.code: rule for rule in RULES}
+    monkeypatch.setattr("ampify.engine.load", lambda: rules)
+    monkeypatch.setattr("ampify.rule.load", lambda: rules)

@@ -1,0 +1,103 @@
+"""The house has floors: a module imports only from the floors below its own."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FLOORS = [
+    "source", "config", "syntax", "model", "rewrite", "diagnostic", "rule", "rules", "inspection", "engine", "report",
+    "cli", "__main__",
+]  # fmt: skip
+LOOKED_UP = {("rule", "rules")}  # `rule.load` looks the folder up when it is called
+MODULES = sorted([*(ROOT / "ampify").rglob("*.py"), *(ROOT / "rules").glob("*.py")])
+WORKER = ROOT / "ampify" / "verify" / "worker"
+
+
+def imports(path):
+    """Every absolute name that is imported anywhere in a file: ``a.b`` for ``from a import b``."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        match node:
+            case ast.Import(names=names):
+                yield from (alias.name for alias in names)
+            case ast.ImportFrom(module=module, names=names, level=level):
+                assert level == 0, f"{path} imports relatively"
+                yield from (f"{module}.{alias.name}" for alias in names)
+
+
+def floor(path):
+    parts = path.relative_to(ROOT).parts
+    return "rules" if parts[0] == "rules" else parts[1].removesuffix(".py")
+
+
+def top(name):
+    return name.partition(".")[0]
+
+
+def where(path):
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if floor(p) in FLOORS], ids=where)
+def test_imports_go_down(path):
+    own = floor(path)
+    for name in imports(path):
+        if top(name) == "ampify" and (other := name.split(".")[1]) in FLOORS and (own, other) not in LOOKED_UP:
+            assert FLOORS.index(other) <= FLOORS.index(own), f"{own} may not import {name}"
+
+
+def test_every_module_has_a_floor():
+    assert {floor(p) for p in MODULES} <= {*FLOORS, "verify", "__init__"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=where)
+def test_libraries_stay_where_they_belong(path):
+    used, own = {top(name) for name in imports(path)}, floor(path)
+    assert "torch" not in used or WORKER in path.parents
+    assert "click" not in used or own == "cli"
+    assert "libcst" not in used or own in ("syntax", "model", "rewrite")
+    assert not any(name.startswith(("libcst.matchers", "libcst.codemod")) for name in imports(path))
+    if own == "source":
+        outside = used - sys.stdlib_module_names - {"ampify", "pathspec"}
+        assert not outside
+
+
+def loaded(code):
+    """The modules that a fresh interpreter has loaded after ``code``."""
+    show = "\nimport sys; print(*sys.modules)"
+    output = subprocess.check_output([sys.executable, "-c", code + show], text=True, cwd=ROOT)
+    return set(output.splitlines()[-1].split())
+
+
+VERSION = """
+from ampify.cli import main
+main(["--version"], standalone_mode=False)
+"""
+CHECK = """
+import io, sys
+from ampify.cli import main
+sys.stdin = io.TextIOWrapper(io.BytesIO(b'''{}'''))
+main(["-"], standalone_mode=False)
+"""
+
+
+def without_exit(code):
+    body = "\n".join("    " + line for line in code.strip().splitlines())
+    return f"try:\n{body}\nexcept SystemExit:\n    pass"
+
+
+def test_version_starts_fast():
+    assert not {"libcst", "rich", "torch", "pathspec", "packaging"} & loaded(without_exit(VERSION))
+
+
+def test_a_file_without_torch_loads_no_libcst():
+    assert not {"libcst", "rich", "torch"} & loaded(without_exit(CHECK.format("x = 1")))
+
+
+def test_a_check_loads_no_torch():
+    modules = loaded(without_exit(CHECK.format("import torch\n")))
+    assert "libcst" in modules
+    assert not {"rich", "torch", "libcst.matchers", "libcst.codemod"} & modules
