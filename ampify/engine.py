@@ -10,7 +10,7 @@ from pathlib import Path
 from traceback import extract_tb
 
 from ampify.config import ConfigError, Lookup, Settings
-from ampify.diagnostic import TOOL_CODES
+from ampify.diagnostic import TOOL_CODES, Diagnostic
 from ampify.inspection import FileReport, Inspection
 from ampify.rule import Rule, load
 from ampify.source import files
@@ -103,6 +103,21 @@ def check_bytes(path: Path, raw: bytes, run: Run) -> tuple[Report, bytes]:
     """The report on source that came from elsewhere, and its bytes after the fixes."""
     report, new = _guarded(path, raw, run, _look if run.mode is Mode.REPORT else _mend)
     return Report((report,) if report else (), tuple(run.errors), 1, run.mode), new
+
+
+def check_text(text: str, settings: Settings, path: str = "example.py") -> list[Diagnostic]:
+    """The findings in a text that need not be a file; what goes wrong is raised."""
+    return list(_inspection_of_text(settings, path).look(text).diagnostics)
+
+
+def fix_text(text: str, settings: Settings, path: str = "example.py") -> tuple[str, list[Diagnostic]]:
+    """A text after its fixes, and the findings that are left in it."""
+    report = _inspection_of_text(settings, path).mend(text)
+    return report.after, list(report.diagnostics)
+
+
+def _inspection_of_text(settings: Settings, path: str) -> Inspection:
+    return Run(settings=lambda _: settings).inspection(Path(path))
 
 
 def erase(paths: Iterable[Path], run: Run, track: Track = iter) -> Report:

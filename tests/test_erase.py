@@ -239,6 +239,10 @@ CASES = {
             a
             + b  # both
         ).backward(retain_graph=True)
+        scaler.scale(
+            crit(a, b)
+            .mean()
+        ).backward()
         g = torch.autograd.grad(outputs=scaler.scale(a + b), inputs=x)
         loss = scaler.scale(loss)
         loss = scaler.scale(loss) if use else loss
@@ -255,6 +259,8 @@ CASES = {
         (a
             + b  # both
         ).backward(retain_graph=True)
+        (crit(a, b)
+            .mean()).backward()
         g = torch.autograd.grad(outputs=a + b, inputs=x)
         (opt if first else other).step()
         opts[0].step(closure)

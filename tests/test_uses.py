@@ -56,6 +56,12 @@ def test_only_references_count() -> None:
     assert [use.paths for use in uses("torch.ones(1).cuda().half\n", head)] == [{"torch.ones"}]
 
 
+def test_star_imports_are_a_guess() -> None:
+    [use] = uses("autocast()\nlocal = 1\nlocal.x\n", "from torch.cuda.amp import *\nfrom .other import *\n")
+    assert use.paths == {"torch.cuda.amp.autocast", ".other.autocast"}
+    assert use.conditional
+
+
 def test_spans() -> None:
     use = only("x = (torch.cuda.amp.GradScaler)(1, *a, enabled=(b), **c)\n", "torch.cuda.amp.GradScaler")
     source = use.tree.source

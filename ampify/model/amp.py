@@ -46,8 +46,10 @@ class AmpFacts:
     def __init__(self, tree: Tree, assumed: frozenset[str] = frozenset()) -> None:
         self.tree = tree
         self.nodes = [*walk(tree.module)]
-        self._functions = [n for n in self.nodes if isinstance(n, cst.FunctionDef)]
-        self._classes = [n for n in self.nodes if isinstance(n, cst.ClassDef)]
+        self._named: dict[str, dict[cst.FunctionDef, cst.ClassDef | None]] = defaultdict(dict)
+        for node in self.nodes:
+            if isinstance(node, cst.FunctionDef):
+                self._named[node.name.value][node] = method_class(tree, node)
         self._calls = [n for n in self.nodes if isinstance(n, cst.Call)]
         self._kinds: dict[Place, Kind] = {}
         if self._concerned or assumed:
@@ -90,7 +92,8 @@ class AmpFacts:
         if not root or not self.tree.names.unknown(root, node):
             return frozenset()
         stars = [star for scope in self.tree.names.scope[node].chain() for star in scope.stars]
-        return frozenset(".".join((star, root, *rest)) for star in stars)
+        whole = {".".join((root, *rest))} if root == "torch" else set()  # `from common import *` often brings torch
+        return frozenset(".".join((star, root, *rest)) for star in stars) | whole
 
     def place(self, expr: cst.CSTNode) -> Place | None:
         """Where the value of a name or attribute is kept."""
@@ -172,13 +175,19 @@ class AmpFacts:
                 yield from self.paths(node)
 
     def _kind(self, expr: cst.CSTNode) -> Kind | None:
+        if not self._kinds:
+            return None
         place = self.place(expr)
         if place in self._kinds:
             return self._kinds[place]
         if isinstance(expr, cst.Attribute) and not _of_self(expr):  # `trainer.scaler`: an attribute of some class here
-            kinds = {self._kinds.get((self._family(owner), expr.attr.value)) for owner in self._classes} - {None}
+            kinds = {self._kinds.get((family, expr.attr.value)) for family in self._families} - {None}
             return kinds.pop() if len(kinds) == 1 else None
         return None
+
+    @cached_property
+    def _families(self) -> set[cst.ClassDef]:
+        return {self._family(owner) for owner in self.nodes if isinstance(owner, cst.ClassDef)}
 
     def _returned(self, call: cst.Call) -> Kind | None:
         kinds = {self._kinds.get((function, "return")) for function in self.callees(call)}
@@ -351,19 +360,18 @@ class AmpFacts:
                 if owner := class_of(self.tree, call):
                     yield from self._methods(name, owner)
             case cst.Attribute(attr=cst.Name(value=name)):
-                owners = {method_class(self.tree, f) for f in self._functions if f.name.value == name} - {None}
+                owners = {*self._named[name].values()} - {None}
                 if len(owners) == 1 and not self.paths(call.func) and (owner := owners.pop()):
                     yield from self._methods(name, owner)
 
     def _methods(self, name: str, owner: cst.ClassDef) -> Iterator[cst.FunctionDef]:
-        family = self._family(owner)
-        for function in self._functions:
-            home = method_class(self.tree, function) if function.name.value == name else None
-            if home and (home is owner or (family is self._family(home) and not self._defines(owner, name))):
-                yield function
-
-    def _defines(self, owner: cst.ClassDef, name: str) -> bool:
-        return any(f.name.value == name and method_class(self.tree, f) is owner for f in self._functions)
+        """The method of a class, or else those of the classes that it shares a base with."""
+        homes = self._named[name]
+        if owner in homes.values():
+            yield from (function for function, home in homes.items() if home is owner)
+        else:
+            family = self._family(owner)
+            yield from (function for function, home in homes.items() if home and self._family(home) is family)
 
     def _family(self, owner: cst.ClassDef) -> cst.ClassDef:
         """The topmost base class in this file: what a class and its subclasses share attributes under."""

@@ -9,6 +9,7 @@ import libcst as cst
 from ampify.model.flow import Flow, How, Place
 from ampify.model.roles import Role, Roles
 from ampify.model.step import Code, Device
+from ampify.syntax import blocks
 from ampify.syntax.blocks import Function
 from ampify.syntax.walk import dotted, keyword, walk
 
@@ -31,11 +32,21 @@ class Devices:
 
     def _candidates(self, function: Function, before: cst.CSTNode | None) -> Iterator[cst.BaseExpression]:
         """Names and attributes that tensors are moved to, in this function first, then any that it sees."""
-        around = [function, *(p for p in self.tree.parents(function) if isinstance(p, cst.FunctionDef | cst.Module))]
-        for f in [f for f in around if isinstance(f, cst.FunctionDef | cst.Module)]:
+        for f in self._around(function):
             for node in self.flow.body[f]:
                 if (expression := _moved_to(node)) is not None and self._usable(expression, function, before):
                     yield expression
+
+    def _around(self, function: Function) -> Iterator[Function]:
+        """The function, those around it, and the other methods of its class."""
+        yield function
+        yield from (p for p in self.tree.parents(function) if isinstance(p, cst.FunctionDef | cst.Module))
+        if (cls := blocks.class_of(self.tree, function)) is not None:
+            family = self.flow.family(cls)
+            for other in self.flow.functions:
+                method = blocks.method_class(self.tree, other)
+                if method is not None and self.flow.family(method) is family and other is not function:
+                    yield other
 
     def _usable(self, expression: cst.BaseExpression, function: Function, before: cst.CSTNode | None) -> bool:
         chain, place = dotted(expression), self.flow.place(expression)

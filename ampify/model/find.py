@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import libcst as cst
 
@@ -10,6 +11,7 @@ from ampify.model.acts import Acts
 from ampify.model.amp import AmpFacts
 from ampify.model.flow import Flow, Place
 from ampify.model.forward import Forward
+from ampify.model.frameworks import find_frameworks
 from ampify.model.obstacles import Obstacles
 from ampify.model.reach import Reaching
 from ampify.model.roles import Role, Roles
@@ -40,7 +42,8 @@ def read(tree: Tree, path: str, target: tuple[int, int] | None = None) -> FileMo
     code = Code(tree, flow, Roles(flow), AmpFacts(tree))
     acts = Acts(code)
     steps = tuple(_describe(acts, group) for group in _groups(acts))
-    return FileModel(path, code, target, steps, tuple(find_uses(tree, target)))
+    uses = tuple(find_uses(tree, target, package=Path(path).name == "__init__.py"))
+    return FileModel(path, code, target, steps, uses, find_frameworks(tree, flow))
 
 
 # ---------------------------------------------------------------------- which acts belong together
@@ -87,6 +90,7 @@ def _groups(acts: Acts) -> Iterator[list[Act]]:
     left = [f for f in acts.flow.functions if f not in called]
     _close_classes(acts, left, union, opened)
     _join_by_optimizer(acts, union)
+    _join_stepless(acts, union)
     for group in sorted(union.groups(), key=lambda g: min(acts.tree.span(a.node).start for a in g)):
         if any(isinstance(a, Backward) for a in group):
             yield sorted(group, key=lambda a: (not isinstance(a, Backward), acts.tree.span(a.node).start))
@@ -160,6 +164,15 @@ def _join_by_optimizer(acts: Acts, union: _Union) -> None:
     for steps in homes.values():
         if any(len(group) > 1 for group in union.groups() if set(group) & set(steps)):
             union.join(steps)
+
+
+def _join_stepless(acts: Acts, union: _Union) -> None:
+    """Backwards of one function that no step was found for are one finding."""
+    for found in acts.direct.values():
+        alone = [a for a in found if isinstance(a, Backward)]
+        alone = [a for group in union.groups() for a in group if a in alone and not any(isinstance(o, OptimizerStep) for o in group)]
+        if len(alone) > 1:
+            union.join(alone)
 
 
 def _origins(acts: Acts, expression: cst.CSTNode, seen: frozenset[Place]) -> Iterator[Place]:

@@ -220,6 +220,7 @@ class Flow:
             (before if early and not self._exclusive(d.node, use) else after).append(d)
         killer = next((d for d in reversed(before) if d.gives(place) and self._dominates(d, use)), None)
         live = before[before.index(killer) :] if killer else before
+        live = [d for d in live if not any(self._overwrites(other, d, place) for other in live)]
         for loop in blocks.loops(self.tree, use):
             if killer is not None and self.tree.contains(loop, killer.node):
                 break
@@ -234,6 +235,13 @@ class Flow:
         if isinstance(d.node, cst.For):
             return self.tree.contains(d.node.body, use)
         return d.node is not use and self.tree.contains(blocks.block_of(self.tree, d.node), use)
+
+    def _overwrites(self, later: Definition, d: Definition, place: Place) -> bool:
+        """Whether nothing of ``d`` is left after ``later``, which stands below it in its block or an outer one."""
+        if later is d or not later.gives(place) or isinstance(d.node, cst.Param) or isinstance(later.node, cst.For):
+            return False
+        below = self.tree.span(d.node).start < self.tree.span(later.node).start
+        return below and self.tree.contains(blocks.block_of(self.tree, later.node), d.node)
 
     def _exclusive(self, a: cst.CSTNode, b: cst.CSTNode) -> bool:
         """Whether ``a`` and ``b`` stand in different branches of one ``if``."""
@@ -270,7 +278,7 @@ class Flow:
                 if isinstance(current, cst.Attribute) and not dotted(current):
                     stack.append(current.value)
                 continue
-            stack.extend(_operands(current))
+            stack.extend(operands(current))
 
     # ------------------------------------------------------------------ calls
 
@@ -455,7 +463,7 @@ def _key(node: cst.Subscript) -> str:
     return "[*]"
 
 
-def _operands(node: cst.CSTNode) -> list[cst.CSTNode]:
+def operands(node: cst.CSTNode) -> list[cst.CSTNode]:
     """The expressions below ``node`` that it reads; keyword names and lambda parameters are not read."""
     match node:
         case cst.Arg():

@@ -14,15 +14,26 @@ import libcst as cst
 
 from ampify.model import vocabulary as words
 from ampify.model.acts import Acts
-from ampify.model.flow import Definition, How, Place
+from ampify.model.flow import Definition, How, Place, operands, params
 from ampify.model.roles import Role
 from ampify.model.step import Act, Backward, Hoist, InnerGradient, Obstacle, OptimizerStep, Region
 from ampify.syntax import blocks
 from ampify.syntax.blocks import Block, Function
-from ampify.syntax.walk import walk, walk_scope
+from ampify.syntax.walk import arguments, walk, walk_scope
 
 _NOT_DATA = {Role.MODULE, Role.OPTIMIZER, Role.SCHEDULER, Role.LOSS, Role.LOADER, Role.DEVICE, Role.SCALER}
+_NUMBERS = {"item", "tolist", "numpy", "shape", "size", "device", "dtype", "ndim", "numel", "dim", "requires_grad"}
+"""Attributes and methods of a tensor that leave its graph, or say nothing of its values."""
 _REDUCTIONS = {"mean", "sum", "item", "detach", "squeeze", "values", "float", "clone"}
+_LEAVING = {
+    "item", "tolist", "numpy", "argmax", "argmin", "long", "int", "bool", "float", "double", "size", "numel", "dim",
+    "eq", "ne", "gt", "lt", "ge", "le", "nonzero", "len", "str", "print", "isinstance", "range",
+}  # fmt: skip
+_MOVES = {
+    "reshape", "view", "flatten", "squeeze", "unsqueeze", "permute", "transpose", "contiguous", "to", "expand", "size",
+    "append", "extend", "insert", "add", "update", "detach", "detach_", "item", "float", "cpu", "clone", "tuple", "list",
+    "requires_grad_", "dict", "zip", "enumerate", "values", "items", "len", "print", "isinstance", "int", "range", "backward",
+}  # fmt: skip
 _PLAIN_CALLS = {"sum", "len", "float", "list", "tuple", "int", "print", "isinstance", "range", "zip", "enumerate"}
 
 
@@ -37,8 +48,10 @@ class Forward:
         self._statements: dict[cst.CSTNode, Function] = {}
         self.obstacles: list[Obstacle] = []
         self._demanded: set[tuple[int, int]] = set()
+        self._entered: set[Function] = set()
         for backward in self.backwards:
             self._demand(backward.loss, backward.node)
+        self._enter_functions()
         self._low: set[cst.CSTNode] = set()
         self._solve()
 
@@ -53,12 +66,16 @@ class Forward:
                 continue
             self._demanded.add((id(expr), id(at)))
             statement = at if isinstance(at, cst.Param) else blocks.small_statement_of(self.tree, at)
-            for call in (n for n in walk_scope(expr) if isinstance(n, cst.Call)):
-                stack.extend(self._through(call))
-            for _, place in self.flow.reads(expr):
-                if self.roles.at(place) not in _NOT_DATA:
+            for part in self._flowing(expr):
+                if isinstance(part, cst.Call):
+                    stack.extend(self._through(part))
+                elif (place := self.flow.place(part)) is not None and self._carries(place):
                     for d in self.flow.reaching(place, statement):
                         stack.extend(self._enter(d))
+
+    def _carries(self, place: Place) -> bool:
+        """Whether what is read is data that a gradient may flow through: no module, no number, no shape."""
+        return self.roles.at(place) not in _NOT_DATA and place.path[-1] not in _NUMBERS
 
     def _enter(self, d: Definition) -> Iterator[tuple[cst.CSTNode, cst.CSTNode]]:
         if d in self._slice:
@@ -71,10 +88,19 @@ class Forward:
         if d.value is not None:
             yield d.value, d.node
 
+    def _enter_functions(self) -> None:
+        """Functions that parts of the loss come out of by other ways than their result hold regions of their own."""
+        while not {*self._statements.values()} <= self._entered:
+            self._entered |= {*self._statements.values()}
+            for statement in [*self._statements]:
+                for call in (n for n in walk_scope(statement) if isinstance(n, cst.Call)):
+                    for value, at in [*self._through(call)]:
+                        self._demand(value, at)
+
     def _through(self, call: cst.Call) -> Iterator[tuple[cst.CSTNode, cst.CSTNode]]:
-        """A function of the file that holds acts cannot be wrapped as a whole: its forward is inside it."""
+        """A function of the file that cannot be wrapped as a whole: its forward is inside it."""
         callee = self.flow.callee(call)
-        if callee is not None and self._barred(callee):
+        if callee is not None and self._open(callee):
             for returned in self.flow.returns(callee):
                 assert returned.value is not None
                 self._statements[returned] = callee
@@ -82,6 +108,9 @@ class Forward:
 
     def _barred(self, function: cst.FunctionDef) -> bool:
         return function in self.acts.carrying or any(isinstance(n, cst.Yield) for n in self.flow.body[function])
+
+    def _open(self, function: cst.FunctionDef) -> bool:
+        return function in self._entered or self._barred(function)
 
     # ------------------------------------------------------------------ what runs in half precision
 
@@ -106,31 +135,71 @@ class Forward:
         return self.reads_low(statement, statement)
 
     def reads_low(self, node: cst.CSTNode, statement: cst.CSTNode) -> bool:
-        """Whether ``node`` runs a module, or reads a value that may be in half precision."""
-        if any(isinstance(n, cst.Call) and self.runs_module(n) for n in walk_scope(node)):
-            return True
-        return any(self._is_low(place, statement) for _, place in self.flow.reads(node))
+        """Whether the value of ``node`` may be in half precision: a module gave it, or something that one gave."""
+        return any(
+            (isinstance(part, cst.Call) and (self.runs_module(part) or self._gives_low(part)))
+            or ((place := self.flow.place(part)) is not None and self._is_low(place, statement))
+            for part in self._flowing(node)
+        )
+
+    def _flowing(self, node: cst.CSTNode) -> Iterator[cst.CSTNode]:
+        """The calls and names of an expression whose values can reach its result with their gradient and dtype."""
+        stack: list[cst.CSTNode] = [node]
+        while stack:
+            current = stack.pop()
+            if isinstance(current, cst.Call):
+                if self._leaves_graph(current):
+                    continue
+                yield current
+                named = isinstance(current.func, cst.Name) or self.flow.names.imported(current.func)
+                stack += [*arguments(current), *([] if named or self.roles.of(current.func) else [current.func])]
+            elif isinstance(current, cst.Name | cst.Attribute | cst.Subscript):
+                yield current
+                if isinstance(current, cst.Attribute | cst.Subscript) and self.flow.place(current) is None:
+                    stack.append(current.value)
+            elif not isinstance(current, cst.Comparison):
+                stack += operands(current)
+
+    def _leaves_graph(self, call: cst.Call) -> bool:
+        """``x.item()``, ``torch.argmax(x)``, ``len(x)``: numbers, indices and float32 values made from a tensor."""
+        name = call.func.attr.value if isinstance(call.func, cst.Attribute) else getattr(call.func, "value", "")
+        return name in _LEAVING and self.flow.callee(call) is None
+
+    def _gives_low(self, call: cst.Call) -> bool:
+        """Whether a function that holds regions of its own returns what they compute."""
+        callee = self.flow.callee(call)
+        return callee is not None and self._open(callee) and any(r in self._low for r in self.flow.returns(callee))
 
     def _is_low(self, place: Place, statement: cst.CSTNode) -> bool:
-        if self.roles.at(place) in _NOT_DATA:
+        if not self._carries(place):
             return False
         small = blocks.small_statement_of(self.tree, statement)
         return any(self._low_definition(d, frozenset()) for d in self.flow.reaching(place, small))
 
     def _low_definition(self, d: Definition, seen: frozenset[Definition]) -> bool:
         if d.how is not How.PARAM:
-            return d.node in self._low
+            return d.node in self._low and not self._buffered(d)
         if d in seen:
             return False
         return any(self._low_value(value, seen | {d}) for value in self.flow.passed(d))
 
+    def _buffered(self, d: Definition) -> bool:
+        """``values[step] = value``: a tensor that was made before keeps its own dtype."""
+        if d.how is not How.CHANGE or not d.place.path[-1].startswith("["):
+            return False
+        base = Place(d.place.root, d.place.path[:-1])
+        made = [o.value for o in self.flow.assigned(base) if o.value is not None and o.how is How.ASSIGN]
+        return bool(made) and all(self.made_by(v) and all(p.startswith("torch.") for p in self.made_by(v)) for v in made)
+
     def _low_value(self, value: cst.CSTNode, seen: frozenset[Definition]) -> bool:
         statement = blocks.small_statement_of(self.tree, value)
-        if any(isinstance(n, cst.Call) and self.runs_module(n) for n in walk_scope(value)):
-            return True
-        reached = (d for _, p in self.flow.reads(value) if self.roles.at(p) not in _NOT_DATA
-                   for d in self.flow.reaching(p, statement))  # fmt: skip
-        return any(self._low_definition(d, seen) for d in reached)
+        for part in self._flowing(value):
+            if isinstance(part, cst.Call) and self.runs_module(part):
+                return True
+            if (place := self.flow.place(part)) is not None and self._carries(place):
+                if any(self._low_definition(d, seen) for d in self.flow.reaching(place, statement)):
+                    return True
+        return False
 
     def runs_module(self, call: cst.Call) -> bool:
         """Whether a call runs the forward of a module, itself or in a helper that is given or sees one."""
@@ -152,7 +221,7 @@ class Forward:
         if isinstance(func, cst.Attribute) and self.roles.of(func.value) in _NOT_DATA:
             return False
         if (callee := self.flow.callee(call)) is not None:
-            if self._barred(callee) or isinstance(self.flow.named(func), cst.ClassDef):
+            if self._open(callee) or isinstance(self.flow.named(func), cst.ClassDef):
                 return False
             inner = (n for f in (callee, *self.flow.reachable(callee)) for n in self.flow.body[f])
             return any(isinstance(n, cst.Call) and n is not call and self.runs_module(n) for n in inner)
@@ -165,8 +234,11 @@ class Forward:
 
     def forbidden(self, call: cst.Call) -> bool:
         """Whether a call must not run under autocast, itself or in a helper: BCE on probabilities; distributions."""
+        return self.is_bce(call) or self._makes_distribution(call)
+
+    def _makes_distribution(self, call: cst.Call) -> bool:
         paths = self.flow.names.imported(call.func)
-        return self.is_bce(call) or any(p.startswith(words.DISTRIBUTIONS) for p in paths)
+        return any(p.startswith(words.DISTRIBUTIONS) and p.rpartition(".")[2][0].isupper() for p in paths)
 
     def is_bce(self, call: cst.Call) -> bool:
         if self.flow.names.imported(call.func) & words.BCE_FUNCTIONS:
@@ -220,9 +292,15 @@ class Forward:
         calls = [n for n in walk_scope(statement) if isinstance(n, cst.Call)]
         for call in (c for c in calls if self._is_loss_call(c)):
             for arg in call.args:
-                if any(isinstance(n, cst.Call) and self.runs_module(n) for n in walk_scope(arg.value)):
+                inline = any(isinstance(n, cst.Call) and self.runs_module(n) for n in walk_scope(arg.value))
+                if not inline and not self.reads_low(arg.value, statement):
+                    continue
+                if not self._takes_tensor(call, arg):
+                    reason = f"`{self.tree.text(arg.value)}` may be more than a tensor, and a loss that autocast forbids needs it in float32"
+                    self.obstacles.append(Obstacle("AMP021", self.tree.span(arg), reason))
+                elif inline:
                     hoists.append(Hoist(arg.value, to_float=True))
-                elif self.reads_low(arg.value, statement):
+                else:
                     floats.append(arg.value)
         covered = {id(n) for hoist in hoists for n in walk(hoist.expression)}
         stray = [c for c in calls if self.runs_module(c) and id(c) not in covered]
@@ -230,6 +308,35 @@ class Forward:
             reason = "the inputs of a loss that autocast forbids cannot be computed before it"
             self.obstacles.append(Obstacle("AMP021", self.tree.span(statement), reason))
         return hoists, floats
+
+    def _takes_tensor(self, call: cst.Call, arg: cst.Arg) -> bool:
+        """Whether an argument can only be a tensor: PyTorch's losses take nothing else, a helper shows it by its use."""
+        callee = self.flow.callee(call)
+        if callee is None:
+            return True
+        if arg.star:
+            return False
+        names = [p.name for p in params(callee)]
+        name = next((n for n in names if self.flow.argument(call, callee, n.value) is arg.value), None)
+        place = self.flow.place(name) if name is not None else None
+        return place is not None and all(
+            self._as_tensor(node) for node in self.flow.body[callee] if node is not name and self.flow.place(node) == place
+        )
+
+    def _as_tensor(self, node: cst.CSTNode) -> bool:
+        """Whether a name is used as only tensors are: in arithmetic, by a function of torch, by a method of tensors."""
+        match self.flow.names.parent[node]:
+            case cst.BinaryOperation() | cst.UnaryOperation():
+                return True
+            case cst.Attribute(attr=cst.Name(value=name)) if name in words.TENSOR_METHODS:
+                return True
+            case cst.Arg() as arg:
+                call = self.flow.names.parent[arg]
+                if not isinstance(call, cst.Call):
+                    return False
+                known = any(p.startswith("torch.") for p in self.flow.names.imported(call.func))
+                return known or self.roles.of(call.func) is Role.LOSS
+        return False
 
     def _conditional(self, expression: cst.CSTNode, statement: cst.CSTNode) -> bool:
         """Whether an expression of a statement may run more or less than once: it cannot be moved before it."""
@@ -266,11 +373,32 @@ class Forward:
                     yield from self._runs(body, function)
 
     def floats(self) -> Iterator[cst.BaseExpression]:
-        """Values that islands take in float32."""
+        """Values that islands take in float32, and distributions in the modules of this file."""
+        yield from dict.fromkeys(self._distributed())
         for function in {f: None for f in self._statements.values()}:
             for node in self.flow.body[function]:
                 if isinstance(node, cst.BaseSmallStatement) and self.island(node):
                     yield from self.inputs(node)[1]
+
+    def _distributed(self) -> Iterator[cst.BaseExpression]:
+        """What modules give to the distributions that they make: sampling and log-probabilities need float32."""
+        calls = [n for r in self.found for s in (*r.statements, *(h.expression for h in r.hoists)) for n in walk_scope(s)]
+        for call in (n for n in calls if isinstance(n, cst.Call)):
+            callee = self.flow.callee(call)
+            for function in (callee, *self.flow.reachable(callee)) if callee is not None else ():
+                yield from (a for node in self.flow.body[function] for a in self._parameters(node))
+
+    def _parameters(self, node: cst.CSTNode) -> Iterator[cst.BaseExpression]:
+        """The arguments of a distribution that come straight from a module."""
+        if not isinstance(node, cst.Call):
+            return
+        if self._makes_distribution(node):
+            statement = blocks.small_statement_of(self.tree, node)
+            for value in arguments(node):
+                place = self.flow.place(value)
+                reached = self.flow.reaching(place, statement) if place is not None else []
+                if any(d.value is not None and self._runs_any(d.value) for d in reached) or self._runs_any(value):
+                    yield value
 
     def _runs(self, block: Block, function: Function) -> Iterator[Region]:
         run: list[cst.CSTNode] = []
@@ -281,7 +409,8 @@ class Forward:
                 continue
             hoists = self._hoists(statement)
             if hoists:
-                yield Region(function, tuple([*run, *pending] if run else ()), tuple(hoists))
+                kept = next(self._closed([*run, *pending] if run else [], function), Region(function, ()))
+                yield Region(function, kept.statements, tuple(hoists))
                 run, pending = [], []
             elif self._stops(statement):
                 yield from self._closed(run, function)
@@ -294,9 +423,31 @@ class Forward:
         yield from self._closed(run, function)
 
     def _closed(self, run: list[cst.CSTNode], function: Function) -> Iterator[Region]:
-        """A run is worth a region if it calls anything: plain arithmetic on finished losses is not."""
-        if any(isinstance(n, cst.Call) for s in run for n in walk_scope(s)):
-            yield Region(function, tuple(run))
+        """A run begins where something is computed: moving results about and plain arithmetic are not worth a region."""
+        first = next((i for i, s in enumerate(run) if self._runs_any(s) or self._computes(s)), None)
+        if first is not None:
+            yield Region(function, tuple(run[first:]))
+
+    def _runs_any(self, node: cst.CSTNode) -> bool:
+        return any(isinstance(n, cst.Call) and self.runs_module(n) for n in walk_scope(node))
+
+    def _computes(self, node: cst.CSTNode) -> bool:
+        """Whether a statement calls something on values in half precision that is more than moving them about."""
+        for call in (n for n in walk_scope(node) if isinstance(n, cst.Call)):
+            name = call.func.attr.value if isinstance(call.func, cst.Attribute) else getattr(call.func, "value", "")
+            callee = self.flow.callee(call)
+            moves = name in _MOVES if callee is None else not self._works(callee)
+            if not moves and self.reads_low(call, node):
+                return True
+        return False
+
+    def _works(self, function: cst.FunctionDef) -> bool:
+        """Whether a function of the file calls more than what moves values about."""
+        for call in (n for n in self.flow.body[function] if isinstance(n, cst.Call)):
+            name = call.func.attr.value if isinstance(call.func, cst.Attribute) else getattr(call.func, "value", "")
+            if name not in _MOVES and self.flow.callee(call) is not function:
+                return True
+        return any(isinstance(n, cst.BinaryOperation) for n in self.flow.body[function])
 
     def _simple(self, statement: cst.CSTNode) -> list[cst.CSTNode]:
         """The simple statements of a line, or of a block that is one line."""
@@ -307,7 +458,7 @@ class Forward:
     def _wrapped(self, statement: cst.CSTNode) -> bool:
         """Whether a statement goes under autocast whole."""
         inside = [n for n in walk_scope(statement) if n in self._low]
-        if not inside or self._stops(statement) or self._hoists(statement):
+        if not inside or self._once(statement) or self._stops(statement) or self._hoists(statement):
             return False
         match statement:
             case cst.For() | cst.While():
@@ -315,6 +466,15 @@ class Forward:
             case cst.FunctionDef() | cst.ClassDef():
                 return False
         return not any(self._hoists(s) or self._stops(s) for s in walk_scope(statement) if isinstance(s, cst.BaseSmallStatement))
+
+    def _once(self, statement: cst.CSTNode) -> bool:
+        """Whether a statement runs before the loop of its function that holds the backward: it is no part of a step."""
+        for backward in self.backwards:
+            if backward.function is self.flow.function(statement):
+                loop = next(reversed([*blocks.loops(self.tree, backward.node)]), None)
+                if loop is None or loop is statement or self.tree.contains(loop, statement) or self.tree.contains(statement, loop):
+                    return False
+        return any(b.function is self.flow.function(statement) for b in self.backwards)
 
     def _only_forward(self, loop: cst.For | cst.While) -> bool:
         """A loop goes whole under autocast if all it does is feed the loss; others are entered."""
@@ -365,7 +525,8 @@ class Forward:
             case cst.Yield() | cst.Await():
                 return True
             case cst.With():
-                return any(self._no_grad(item.item) or self.code.amp.is_autocast(item.item) for item in node.items)
+                switched_off = any(self._no_grad(item.item) for item in node.items)
+                return (switched_off and self._runs_any(node)) or any(self.code.amp.is_autocast(i.item) for i in node.items)
             case cst.Attribute(attr=cst.Name(value="data")):
                 return self._written(node)
             case cst.Call():

@@ -129,9 +129,8 @@ class Obstacles:
 
     def _no_step(self) -> Iterator[Obstacle]:
         if self.steps:
-            for act in self.steps:
-                if self._owns_inputs(act):
-                    yield self._at("AMP015", act.node, "its optimizer changes an input, not the parameters of a module")
+            if all(self._owns_inputs(act) for act in self.steps):
+                yield self._at("AMP015", self.steps[0].node, "its optimizer changes an input, not the parameters of a module")
             return
         open_steps = any(isinstance(a, OptimizerStep) for acts in self.acts.direct.values() for a in acts)
         first = self.backwards[0]
@@ -248,16 +247,49 @@ class Obstacles:
         return False
 
     def _hazards(self) -> Iterator[Obstacle]:
-        """A module of this file that computes BCE on probabilities itself raises under CUDA autocast (AMP401)."""
+        """Code of this file that runs under autocast and would raise or go wrong there."""
+        for call in self._autocast_calls():
+            callee = self.flow.callee(call)
+            for function in (callee, *self.flow.reachable(callee)) if callee is not None else ():
+                if self.forward.holds_bce(function):
+                    reason = "computes a binary cross entropy on probabilities, which raises under autocast (AMP401)"
+                    yield self._at("AMP021", call, f"`{self.tree.text(call.func)}` {reason}")
+                    return
+                if (custom := self._custom_function(function)) is not None:
+                    yield custom
+                    return
+
+    def _autocast_calls(self) -> Iterator[cst.Call]:
         for region in self.forward.found:
             inside = [n for s in region.statements for n in walk_scope(s)]
             inside += [n for h in region.hoists for n in walk_scope(h.expression)]
-            for call in (n for n in inside if isinstance(n, cst.Call)):
-                callee = self.flow.callee(call)
-                if callee is not None and self.forward.holds_bce(callee):
-                    reason = f"`{self.tree.text(call.func)}` computes a binary cross entropy on probabilities, which raises under autocast (AMP401)"
-                    yield self._at("AMP021", call, reason)
-                    return
+            yield from (n for n in inside if isinstance(n, cst.Call))
+
+    def _custom_function(self, function: cst.FunctionDef) -> Obstacle | None:
+        """``Op.apply(…)`` of an autograd Function that is not prepared for autocast (AMP510)."""
+        for node in self.flow.body[function]:
+            match node:
+                case cst.Call(func=cst.Attribute(value=cst.Name() as name, attr=cst.Name(value="apply"))):
+                    cls = self.flow.named(name)
+                    if isinstance(cls, cst.ClassDef) and self._unprepared(cls):
+                        reason = f"the autograd function `{name.value}` is not decorated with `custom_fwd` and `custom_bwd`"
+                        return self._at("AMP021", node, f"{reason}, so its forward and backward would meet different dtypes (AMP510)")
+        return None
+
+    def _unprepared(self, cls: cst.ClassDef) -> bool:
+        methods = [m for name in ("forward", "backward") if (m := self.flow.method(cls, name)) is not None]
+        decorated = any(p.endswith("custom_fwd") for m in methods for d in m.decorators for p in self.flow.names.imported(d.decorator))
+        return bool(methods) and not decorated and any(_mixes_dtypes(n) for m in methods for n in self.flow.body[m])
+
+
+def _mixes_dtypes(node: cst.CSTNode) -> bool:
+    """Matrix products need equal dtypes; clamps and signs of gradients do not commute with scaling."""
+    match node:
+        case cst.BinaryOperation(operator=cst.MatrixMultiply()):
+            return True
+        case cst.Call(func=cst.Attribute(attr=cst.Name(value=name))):
+            return name.rstrip("_") in words.DTYPE_SENSITIVE
+    return False
 
 
 def _mentions(node: cst.CSTNode, attribute: str) -> bool:

@@ -15,6 +15,7 @@ from ampify.syntax.tree import Tree
 if TYPE_CHECKING:
     from ampify.model.amp import AmpFacts
     from ampify.model.flow import Flow, Place
+    from ampify.model.frameworks import Frameworks
     from ampify.model.roles import Roles
     from ampify.model.uses import ApiUse
 
@@ -243,6 +244,7 @@ class FileModel:
     target: tuple[int, int] | None
     steps: tuple[TrainingStep, ...]
     uses: tuple[ApiUse, ...]
+    frameworks: Frameworks
 
 
 __all__ = [

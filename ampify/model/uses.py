@@ -20,7 +20,9 @@ _PACKAGES = ("torch", "apex")
 _DTYPES = re.compile(r"torch\.(float|double|half|bfloat16|float\d+\w*|complex\d+|u?int\d*|long|short|bool)")
 _BOOL_CALLS = {"torch.cuda.is_available", "torch.cuda.is_bf16_supported", "torch.backends.mps.is_available",
                "torch.distributed.is_available", "torch.distributed.is_initialized"}  # fmt: skip
-_VERSION = re.compile(r"^hasattr$|__version__|torch_?(version|\d|ge|gt|lt|le)|parse_version|^(Loose)?Version$", re.I)
+_VERSION = re.compile(
+    r"^hasattr$|^(Loose)?Version$|(?i:__version__|torch_?(version|\d|(ge|gt|le|lt)_?\d)|parse_version)",
+)
 _FLAG = re.compile(
     r"_*((use|with|enable|do|is)_?)?((native|torch|cuda)_)?"
     r"(amp|fp16|half|autocast|mixed|mixed_precision|enabled?)(_(enabled|on))?",
@@ -137,9 +139,10 @@ def find_uses(tree: Tree, target: Torch | None = None, package: bool = False) ->
     names = tree.names
     for name in names.parent:
         if type(name) is cst.Name and (node := _reference(tree, name)):
-            paths = names.imported(node)
+            stars = names.unknown(name.value, node)
+            paths = _from_stars(tree, node) if stars else names.imported(node)
             if any(path.partition(".")[0] in _PACKAGES for path in paths):
-                conditional = len(paths) > 1 or _conditional(tree, name)
+                conditional = stars or len(paths) > 1 or _conditional(tree, name)
                 found.append(ApiUse(tree, target, node, name, paths, _how(tree, node), conditional, package, found))
     yield from found
 
@@ -160,6 +163,12 @@ def _reference(tree: Tree, name: cst.Name) -> cst.CSTNode | None:
     while isinstance(parent := parents[node], cst.Attribute) and parent.value is node:
         node = parent
     return None if isinstance(parent, cst.ImportAlias | cst.ImportFrom) else node
+
+
+def _from_stars(tree: Tree, node: cst.CSTNode) -> frozenset[str]:
+    """What an unknown name may stand for where modules are imported with ``*``."""
+    scopes = tree.names.scope[node].chain()
+    return frozenset(".".join((module, *dotted(node))) for scope in scopes for module in scope.stars)
 
 
 def _how(tree: Tree, node: cst.CSTNode) -> How:

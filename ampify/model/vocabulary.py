@@ -38,6 +38,12 @@ BCE_MODULES = {"torch.nn.BCELoss", "torch.nn.modules.loss.BCELoss", "torch.nn.mo
 BCE_FUNCTIONS = {"torch.nn.functional.binary_cross_entropy", "torch.binary_cross_entropy"}
 DISTRIBUTIONS = "torch.distributions."
 
+TENSOR_METHODS = {
+    "view", "view_as", "reshape", "flatten", "squeeze", "unsqueeze", "permute", "transpose", "contiguous", "expand", "mean",
+    "sum", "pow", "exp", "log", "abs", "sqrt", "clamp", "float", "detach", "size", "shape", "dim", "mul", "add", "sub",
+    "div", "norm", "sigmoid", "softmax", "log_softmax", "t", "T", "gather", "masked_select", "numel", "device", "dtype",
+}  # fmt: skip
+
 LOADERS = {"torch.utils.data.DataLoader", "torch_geometric.loader.DataLoader", "torch_geometric.data.DataLoader"}
 DEVICES = {"torch.device", "torch.accelerator.current_accelerator"}
 SCALERS = {
@@ -52,6 +58,12 @@ CLIPS = {
     f"torch.nn.utils.clip_grad.{name}" for name in ("clip_grad_norm_", "clip_grad_value_", "clip_grad_norm")
 } | {"timm.utils.dispatch_clip_grad", "timm.utils.clip_grad.dispatch_clip_grad", "timm.utils.adaptive_clip_grad"}  # fmt: skip
 CLIP_METHODS = {"clip_grad_norm_", "clip_grad_value_"}
+
+DTYPE_SENSITIVE = {
+    "mm", "bmm", "matmul", "addmm", "baddbmm", "einsum", "linear", "conv1d", "conv2d", "conv3d", "dot", "mv",
+    "clamp", "clip", "sign", "norm",
+}  # fmt: skip
+"""Operations that make an undecorated autograd function wrong under autocast or under a scaled gradient."""
 
 NO_GRAD = {"torch.no_grad", "torch.inference_mode", "torch.autograd.no_grad", "torch.autograd.inference_mode"}
 AUTOGRAD_GRAD = {"torch.autograd.grad"}

@@ -84,10 +84,12 @@ class Adoption:
 
     def spell(self, path: str, at: cst.CSTNode) -> str:
         """How ``path`` is written at ``at``; the import that it may need is among the edits."""
-        spelled, edits = need(self.tree, path, at)
+        if spelled := self.tree.names.spell(path, at):
+            return spelled
+        root, edits = need(self.tree, "torch", at)
         if edits:
             self.imports["".join(e.text for e in edits)] = edits
-        return spelled
+        return root + path.removeprefix("torch")
 
     def _self(self, function: Function) -> str:
         """What the instance is called in a method, or in a function nested in one."""
@@ -321,7 +323,8 @@ class Adoption:
         entry = f"{quote}scaler{quote}: {scaler}.state_dict()"
         end = self.tree.span(last.value).end
         source = self.tree.source
-        if source.line(end) == source.line(self.tree.span(display).start):
+        before = self.tree.span(display.elements[-2].value).end if len(display.elements) > 1 else self.tree.span(display).start
+        if source.line(end) == source.line(before):
             yield edit.insert(end, f", {entry}")
             return
         separator = source.newline(end) + source.indent(end)

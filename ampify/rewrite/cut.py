@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import tokenize
 from bisect import bisect_left, insort
 from collections.abc import Iterator, Sequence
@@ -101,11 +102,11 @@ class Cuts:
 
     def fits(self, value: cst.BaseExpression, place: cst.CSTNode) -> bool:
         """Whether ``value`` needs no parentheses where ``place`` stands."""
-        if is_atom(value):
-            return True
-        newline = any(c in self.tree.text(value) for c in "\r\n")
+        if not value.lpar and not _fits_on_its_own(self.tree.text(value)):
+            return False
         roomy = isinstance(self.tree.names.parent[place], _ROOMY)
-        return roomy and not newline and not isinstance(value, cst.NamedExpr | cst.Yield | cst.Tuple | cst.GeneratorExp)
+        delicate = isinstance(value, cst.NamedExpr | cst.Yield | cst.Tuple | cst.GeneratorExp)
+        return is_atom(value) or (roomy and not delicate)
 
     def own(self, node: cst.BaseExpression) -> Span:
         """The span of ``node`` without its own parentheses."""
@@ -293,6 +294,16 @@ class Cuts:
     def _own_lines(self, span: Span, at: int) -> str:
         newline = self.source.newline(at)
         return "".join(self.source.indent(at) + self.source[c] + newline for c in self._comments_in(span))
+
+
+def _fits_on_its_own(text: str) -> bool:
+    """Whether an expression needs no brackets around it to reach over its lines."""
+    if "\n" not in text and "\r" not in text:
+        return True
+    try:
+        return len(ast.parse(text).body) == 1
+    except SyntaxError:
+        return False
 
 
 def is_atom(value: cst.BaseExpression) -> bool:

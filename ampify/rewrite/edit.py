@@ -89,7 +89,15 @@ def argument(tree: Tree, call: cst.Call, text: str) -> Edit:
     starred = next((a for a in call.args if a.star == "**"), None)
     if starred is not None:
         return insert(tree.span(starred).start, f"{text}, ")
-    return insert(tree.span(call.args[-1].value).end, f", {text}")
+    return _appended(tree, call.args[-1].value, tree.span(call.args[-1].value).end, text)
+
+
+def _appended(tree: Tree, last: cst.CSTNode, end: int, text: str) -> Edit:
+    """``text`` as one more item after the last one, on a line of its own where that one has its own."""
+    start, source = tree.span(last).start, tree.source
+    if source.text[source.line_start(start) : start].strip():
+        return insert(end, f", {text}")
+    return insert(end, f",{source.newline(end)}{source.indent(start)}{text}")
 
 
 def _closing(tree: Tree, call: cst.Call) -> int:
@@ -110,15 +118,21 @@ def parameter(tree: Tree, function: cst.FunctionDef, name: str) -> Edit:
     params = function.params
     plain = [*params.posonly_params, *params.params]
     if params.kwonly_params:
-        return insert(tree.span(params.kwonly_params[-1]).end, f", {name}")
+        return _appended(tree, params.kwonly_params[-1], _param_end(tree, params.kwonly_params[-1]), name)
     if isinstance(params.star_arg, cst.Param):
-        return insert(tree.span(params.star_arg).end, f", {name}")
+        return insert(_param_end(tree, params.star_arg), f", {name}")
     text = name if not takes_keyword(function) else f"*, {name}"
     if plain:
-        return insert(tree.span(plain[-1]).end, f", {text}")
+        return _appended(tree, plain[-1], _param_end(tree, plain[-1]), text)
     if params.star_kwarg is not None:
         return insert(tree.span(params.star_kwarg).start - 2, f"{text}, ")
     return insert(tree.source.text.index("(", tree.span(function.name).end) + 1, text)
+
+
+def _param_end(tree: Tree, param: cst.Param) -> int:
+    """Behind a parameter's annotation and default: the span of a `Param` is that of its name."""
+    last = param.default or (param.annotation and param.annotation.annotation) or param.name
+    return tree.span(last).end
 
 
 def takes_keyword(function: cst.FunctionDef) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ampify.config import Settings
+from ampify.config import OLDEST_TORCH, Settings
 from ampify.model.step import Obstacle, TrainingStep
 from ampify.rewrite.adopt import Adoption
 from ampify.rewrite.placement import Misplaced, Placement, place
@@ -87,6 +87,8 @@ def decide(step: TrainingStep, settings: Settings) -> Decision:
     """The decision for one step under ``settings``."""
     if step.mixed:
         return Decision(step, AlreadyMixed())
+    if settings.target_torch is not None and settings.target_torch < OLDEST_TORCH:
+        return Decision(step, Refusal((_too_old(step, settings.target_torch),)))
     scaling = settings.dtype == "float16" and settings.device != "cpu"
     forced = {"AMP018"} if settings.device in ("cpu", "cuda") else set()
     closure = {"AMP010"} if not scaling and not settings.unsafe_fixes else set()
@@ -101,6 +103,12 @@ def decide(step: TrainingStep, settings: Settings) -> Decision:
         obstacle = Obstacle("AMP017", step.tree.span(error.node), error.reason)
         return Decision(step, Refusal((obstacle,)))
     return Decision(step, RewritePlan(_conversion(step, settings, placement)))
+
+
+def _too_old(step: TrainingStep, target: tuple[int, int]) -> Obstacle:
+    version = ".".join(map(str, target))
+    reason = f"the project allows torch {version}, which has no `torch.autocast`; raise its pin or pass `--target-torch`"
+    return Obstacle("AMP017", step.span, reason)
 
 
 def _conversion(step: TrainingStep, settings: Settings, placement: Placement) -> Fix:

@@ -43,12 +43,8 @@ class Successor:
             and use.supports(self.since)
             and not (use.target and use.target < (2, 4) and use.scripted)
             and not use.version_switch
-            and not any(path.endswith(self._last) for path in use.paths - self.old)
+            and use.paths.isdisjoint(self.new)
         )
-
-    @property
-    def _last(self) -> str:
-        return "." + self.new[0].rpartition(".")[2]
 
 
 def _strings(value: object) -> list[str]:

@@ -1,0 +1,198 @@
+"""Where a file leaves its training to a framework: what it builds, derives and calls. Knows no framework's options."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import libcst as cst
+
+from ampify.model.flow import Definition, Flow, How, Place
+from ampify.source.text import Span
+from ampify.syntax.tree import Tree
+from ampify.syntax.walk import arguments, dotted
+
+PACKAGES = {
+    "lightning", "pytorch_lightning", "lightning_fabric", "accelerate", "transformers", "deepspeed", "ignite", "fastai",
+    "composer", "fairseq",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class FrameworkCall:
+    """A call of what a framework exports: ``Trainer(max_epochs=3)``."""
+
+    span: Span
+    paths: frozenset[str]
+    """The import paths that are called, as they are written."""
+    settings: frozenset[str]
+    """Its keywords, and the string keys of the dicts that it is given."""
+    opaque: bool
+    """It is given more by ``*args`` or ``**kwargs``."""
+    methods: frozenset[str]
+    """The methods that are called on what it gives, anywhere in the file."""
+    backwards: tuple[Span, ...]
+    """Where it is asked to differentiate a loss: ``accelerator.backward(loss)``."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrameworkClass:
+    """A class that derives from a framework's, directly or through classes of the file."""
+
+    span: Span
+    """Its name."""
+    bases: frozenset[str]
+    methods: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class FrameworkBackward:
+    """``accelerator.backward(loss)``, where only an annotation says what ``accelerator`` is."""
+
+    span: Span
+    types: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Frameworks:
+    """All that a file leaves to frameworks, in source order."""
+
+    calls: tuple[FrameworkCall, ...] = ()
+    classes: tuple[FrameworkClass, ...] = ()
+    backwards: tuple[FrameworkBackward, ...] = ()
+
+    @property
+    def differentiating(self) -> frozenset[Span]:
+        """The calls that have a framework differentiate a loss: no ``backward`` of a tensor."""
+        built = (span for call in self.calls for span in call.backwards)
+        return frozenset((*built, *(use.span for use in self.backwards)))
+
+
+def find_frameworks(tree: Tree, flow: Flow) -> Frameworks:
+    """The uses of frameworks in one file."""
+    return _Finder(tree, flow).found() if _imports_any(tree) else Frameworks()
+
+
+def _imports_any(tree: Tree) -> bool:
+    scopes = {id(scope): scope for scope in (tree.names.top, *tree.names.inner.values())}.values()
+    bound = (binding.path for scope in scopes for bindings in scope.bindings.values() for binding in bindings)
+    return any(_root(path) in PACKAGES for path in bound if path) or any(
+        _root(star) in PACKAGES for scope in scopes for star in scope.stars
+    )
+
+
+def _root(path: str) -> str:
+    return path.partition(".")[0]
+
+
+class _Finder:
+    """Looks through one file that imports a framework."""
+
+    def __init__(self, tree: Tree, flow: Flow) -> None:
+        self.tree, self.flow = tree, flow
+        self._receivers: dict[Place, list[tuple[str, cst.Call]]] = {}
+        for call in flow.calls:
+            if isinstance(call.func, cst.Attribute) and (place := flow.place(call.func.value)) is not None:
+                self._receivers.setdefault(place, []).append((call.func.attr.value, call))
+        self._kept: dict[cst.CSTNode, list[Definition]] = {}
+        self._aliases: dict[Place, list[Place]] = {}
+        for definition in (d for definitions in flow.definitions.values() for d in definitions):
+            for value in _values(flow, definition):
+                self._kept.setdefault(value, []).append(definition)
+                if (source := flow.place(value)) is not None and definition.how is not How.CHANGE:
+                    self._aliases.setdefault(source, []).append(definition.place)
+
+    def found(self) -> Frameworks:
+        return Frameworks(tuple(self._calls()), tuple(self._classes()), tuple(dict.fromkeys(self._backwards())))
+
+    def _paths(self, node: cst.CSTNode) -> frozenset[str]:
+        """The paths in our packages that a name stands for, star imports included."""
+        paths = self.flow.names.imported(node)
+        chain = dotted(node)
+        if chain and self.flow.names.unknown(chain[0], node):
+            scopes = self.flow.names.scope[node].chain()
+            paths |= {".".join((star, *chain)) for scope in scopes for star in scope.stars}
+        return frozenset(path for path in paths if _root(path) in PACKAGES)
+
+    # ------------------------------------------------------------------ what is built
+
+    def _calls(self) -> Iterator[FrameworkCall]:
+        for call in self.flow.calls:
+            if paths := self._paths(call.func):
+                chained, whole = self._chain(call)
+                used = [*self._uses(d.place for d in self._kept.get(whole, ()))]
+                yield FrameworkCall(
+                    self.tree.span(call),
+                    paths,
+                    frozenset(self._settings(call)),
+                    any(arg.star for arg in call.args),
+                    frozenset((*chained, *(name for name, _ in used))),
+                    tuple(self.tree.span(c) for name, c in used if name == "backward" and c.args),
+                )
+
+    def _chain(self, call: cst.CSTNode) -> tuple[list[str], cst.CSTNode]:
+        """The methods that are called on a call right away, and the whole expression: ``Learner(…).to_fp16()``."""
+        methods: list[str] = []
+        parent = self.flow.names.parent
+        while isinstance(attribute := parent[call], cst.Attribute) and isinstance(outer := parent[attribute], cst.Call):
+            methods.append(attribute.attr.value)
+            call = outer
+        return methods, call
+
+    def _uses(self, places: Iterable[Place]) -> Iterator[tuple[str, cst.Call]]:
+        """The method calls on what is kept at ``places``, and wherever it goes from there."""
+        found = [*dict.fromkeys(places)]
+        for place in found:
+            found += [p for p in dict.fromkeys(self._aliases.get(place, ())) if p not in found]
+            yield from self._receivers.get(place, ())
+
+    def _settings(self, call: cst.Call) -> Iterator[str]:
+        yield from (arg.keyword.value for arg in call.args if arg.keyword is not None)
+        for value in arguments(call):
+            for display in self._displays(value):
+                for element in display.elements:
+                    if isinstance(element, cst.DictElement) and isinstance(element.key, cst.SimpleString):
+                        yield str(element.key.evaluated_value)
+
+    def _displays(self, value: cst.BaseExpression) -> Iterator[cst.Dict]:
+        """The dict that an argument is, or that the name it is was bound to."""
+        if isinstance(value, cst.Dict):
+            yield value
+        elif (place := self.flow.place(value)) is not None:
+            yield from (d.value for d in self.flow.assigned(place) if isinstance(d.value, cst.Dict))
+
+    # ------------------------------------------------------------------ what is derived, what is passed in
+
+    def _classes(self) -> Iterator[FrameworkClass]:
+        for cls in self.flow.classes:
+            family = self._family(cls)
+            if bases := frozenset(p for c in family for base in c.bases for p in self._paths(base.value)):
+                own = frozenset(n.name.value for n in cls.body.body if isinstance(n, cst.FunctionDef))
+                yield FrameworkClass(self.tree.span(cls.name), bases, own)
+
+    def _family(self, cls: cst.ClassDef) -> list[cst.ClassDef]:
+        """The class and the classes of the file that it derives from."""
+        found = [cls]
+        for known in found:
+            found += [base for base in self.flow.bases(known) if base not in found]
+        return found
+
+    def _backwards(self) -> Iterator[FrameworkBackward]:
+        for definition in (d for definitions in self.flow.definitions.values() for d in definitions):
+            if types := self._annotated(definition.node):
+                for name, call in self._uses([definition.place]):
+                    if name == "backward" and call.args:
+                        yield FrameworkBackward(self.tree.span(call), types)
+
+    def _annotated(self, node: cst.CSTNode) -> frozenset[str]:
+        if isinstance(node, cst.Param | cst.AnnAssign) and node.annotation is not None:
+            return self._paths(node.annotation.annotation)
+        return frozenset()
+
+
+def _values(flow: Flow, definition: Definition) -> Iterator[cst.BaseExpression]:
+    """What a definition may give its place: for a parameter, what is passed for it."""
+    if definition.how is How.PARAM:
+        yield from flow.passed(definition)
+    elif definition.value is not None:
+        yield definition.value
