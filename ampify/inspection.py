@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ampify.config import ConfigError, Settings
@@ -12,6 +13,7 @@ from ampify.diagnostic import TOOL_CODES, Diagnostic, Severity
 from ampify.rule import Rule
 from ampify.source.edits import Applicability, Edit, Fix, choose, splice
 from ampify.source.ignores import Ignore, find_ignores
+from ampify.source.importers import importer_of
 from ampify.source.text import SourceText, Span
 
 if TYPE_CHECKING:
@@ -107,7 +109,7 @@ class Inspection:
 
     def _decided(self, model: FileModel, focus: int | None) -> Iterator[tuple[TrainingStep, Decision]]:
         for step in model.steps if focus is None else self._steps_at(model, focus):
-            yield step, _decide(step, self.settings)
+            yield step, _decide(step, self.settings, Path(self.path))
 
     def _steps_at(self, model: FileModel, focus: int) -> list[TrainingStep]:
         around = [step for step in model.steps if step.span.start <= focus < step.span.end]
@@ -173,10 +175,11 @@ class Inspection:
                 yield self.about(text, "AMP903", "This ignore hides nothing", span.start, span.end)
 
 
-def _decide(step: TrainingStep, settings: Settings) -> Decision:
+def _decide(step: TrainingStep, settings: Settings, path: Path) -> Decision:
     from ampify.rewrite.plan import decide  # only where there is a step
 
-    return decide(step, settings)
+    importer = importer_of(path, changed) if (changed := step.changed_names) else None
+    return decide(step, settings, None if importer is None else importer.name)
 
 
 def _hidden(source: SourceText, ignores: Iterable[Ignore], finding: Diagnostic) -> bool:

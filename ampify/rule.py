@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from ampify.diagnostic import Note, Severity
+from ampify.rewrite.plan import Decision
 from ampify.source.edits import Fix
 from ampify.source.text import Span
 
@@ -74,3 +75,10 @@ def load() -> dict[str, Rule]:
     for module in pkgutil.iter_modules(rules.__path__):
         importlib.import_module(f"ampify.rules.{module.name}")
     return dict(sorted(_RULES.items()))
+
+
+def refused(decision: Decision, code: str) -> Iterator[Finding]:
+    """What the rules AMP010 to AMP021 say of a step that is left in float32, with a note at what stands in the way."""
+    if (obstacle := decision.refused(code)) is not None:
+        message = f"This training step is left in float32: {obstacle.reason}"
+        yield Finding(decision.step.span, message, notes=(Note("this stands in the way", obstacle.span),))

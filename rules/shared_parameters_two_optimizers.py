@@ -4,8 +4,7 @@ from collections.abc import Iterator
 
 from ampify.diagnostic import Severity
 from ampify.rewrite.plan import Decision
-from ampify.rewrite.refusals import refused
-from ampify.rule import Finding, rule
+from ampify.rule import Finding, refused, rule
 
 
 @rule("AMP019", "shared-parameters-two-optimizers", Severity.INFO)

@@ -13,6 +13,7 @@ from ampify.model.flow import Flow, Place
 from ampify.model.forward import Forward
 from ampify.model.frameworks import find_frameworks
 from ampify.model.obstacles import Obstacles
+from ampify.model.protocol import checked
 from ampify.model.reach import Reaching
 from ampify.model.roles import Role, Roles
 from ampify.model.step import (
@@ -41,7 +42,7 @@ def read(tree: Tree, path: str, target: tuple[int, int] | None = None) -> FileMo
     flow = Flow(tree)
     code = Code(tree, flow, Roles(flow), AmpFacts(tree))
     acts = Acts(code)
-    steps = tuple(_describe(acts, group) for group in _groups(acts))
+    steps = tuple(checked(_describe(acts, group)) for group in _groups(acts))
     uses = tuple(find_uses(tree, target, package=Path(path).name == "__init__.py"))
     return FileModel(path, code, target, steps, uses, find_frameworks(tree, flow))
 
@@ -91,6 +92,7 @@ def _groups(acts: Acts) -> Iterator[list[Act]]:
     _close_classes(acts, left, union, opened)
     _join_by_optimizer(acts, union)
     _join_stepless(acts, union)
+    _join_by_scope(acts, union)
     for group in sorted(union.groups(), key=lambda g: min(acts.tree.span(a.node).start for a in g)):
         if any(isinstance(a, Backward) for a in group):
             yield sorted(group, key=lambda a: (not isinstance(a, Backward), acts.tree.span(a.node).start))
@@ -175,6 +177,18 @@ def _join_stepless(acts: Acts, union: _Union) -> None:
             union.join(alone)
 
 
+def _join_by_scope(acts: Acts, union: _Union) -> None:
+    """Optimizers of one scope or class share one scaler; those that take closures take no part in it."""
+    scopes: dict[object, list[Act]] = {}
+    for group in union.groups():
+        steps = [a for a in group if isinstance(a, OptimizerStep)]
+        closed = any(isinstance(a.node, cst.Call) and a.scaler is None and a.node.args for a in steps)
+        for root in {p.root for a in steps for p in _origins(acts, a.optimizer, frozenset()) if not closed}:
+            scopes.setdefault(root, []).append(steps[0])
+    for found in scopes.values():
+        union.join(found)
+
+
 def _origins(acts: Acts, expression: cst.CSTNode, seen: frozenset[Place]) -> Iterator[Place]:
     """The places where an optimizer is first kept, parameters followed to what is passed for them."""
     place = acts.flow.place(expression)
@@ -207,7 +221,7 @@ def _describe(acts: Acts, group: list[Act]) -> TrainingStep:
     inner = [a.function for a in others if isinstance(a, InnerGradient | GradientUse)]
     reach = reaching.solve([(a.optimizer, a.function) for a in steps], [*needing, *inner])
     return TrainingStep(
-        code, every, forward.found, tuple(forward.floats()), reach, checkpoints,
+        code, acts, every, forward.found, tuple(forward.floats()), reach, checkpoints,
         (*obstacles, *reaching.obstacles), _mixed(code, every, forward),
     )  # fmt: skip
 

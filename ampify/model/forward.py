@@ -436,10 +436,17 @@ class Forward:
         for call in (n for n in walk_scope(node) if isinstance(n, cst.Call)):
             name = call.func.attr.value if isinstance(call.func, cst.Attribute) else getattr(call.func, "value", "")
             callee = self.flow.callee(call)
-            moves = name in _MOVES if callee is None else not self._works(callee)
+            moves = (name in _MOVES or self._foreign(call, node)) if callee is None else not self._works(callee)
             if not moves and self.reads_low(call, node):
                 return True
         return False
+
+    def _foreign(self, call: cst.Call, statement: cst.CSTNode) -> bool:
+        """``envs.step(action)``: a method of something that is neither a tensor nor a loss function."""
+        if not isinstance(call.func, cst.Attribute) or self.flow.names.imported(call.func):
+            return False
+        receiver = call.func.value
+        return self.roles.of(receiver) is not Role.LOSS and not self.reads_low(receiver, statement)
 
     def _works(self, function: cst.FunctionDef) -> bool:
         """Whether a function of the file calls more than what moves values about."""

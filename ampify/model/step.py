@@ -13,11 +13,13 @@ from ampify.syntax.blocks import Block, Function
 from ampify.syntax.tree import Tree
 
 if TYPE_CHECKING:
+    from ampify.model.acts import Acts
     from ampify.model.amp import AmpFacts
     from ampify.model.flow import Flow, Place
     from ampify.model.frameworks import Frameworks
     from ampify.model.roles import Roles
     from ampify.model.uses import ApiUse
+    from ampify.model.violation import Violation
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -168,6 +170,8 @@ class TrainingStep:
     """forward → loss → backward → (gradients) → optimizer step, wherever in the file its parts stand."""
 
     code: Code
+    context: Acts
+    """The acts of the whole file."""
     acts: tuple[Act, ...]
     regions: tuple[Region, ...] = ()
     floats: tuple[cst.BaseExpression, ...] = ()
@@ -177,6 +181,8 @@ class TrainingStep:
     obstacles: tuple[Obstacle, ...] = ()
     mixed: bool = False
     """Already under autocast or scaled, by torch.amp, Apex or by hand."""
+    violations: tuple[Violation, ...] = ()
+    """What it does against the protocol of its scaler."""
 
     def every(self, kind: type[A]) -> tuple[A, ...]:
         return tuple(act for act in self.acts if isinstance(act, kind))
@@ -199,6 +205,12 @@ class TrainingStep:
         if loop is None:
             return self.tree.span(first.node)
         return self.tree.head(loop)
+
+    @property
+    def changed_names(self) -> frozenset[str]:
+        """The functions, and classes of methods, whose signatures a conversion changes."""
+        owners = ((f, blocks.method_class(self.tree, f)) for f in self.reach.parameters)
+        return frozenset((cls or f).name.value for f, cls in owners)
 
     @property
     def where(self) -> str:
@@ -228,6 +240,11 @@ class TrainingStep:
         inside += [h.expression for region in self.regions for h in region.hoists]
         calls = [n for s in inside for n in self.code.flow.inside(s) if isinstance(n, cst.Call)]
         return self._texts([c.func for c in calls if self.code.roles.of(c.func) is Role.MODULE])
+
+    @property
+    def scaled(self) -> bool:
+        """Whether a scaler takes part in it."""
+        return self.scaler is not None or any(isinstance(a, Unscale | Update) for a in self.acts)
 
     @property
     def scaler(self) -> str | None:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import libcst as cst
 
-from ampify.model.acts import Acts
 from ampify.model.flow import Place
 from ampify.model.step import Backward, GradientUse, OptimizerStep, TrainingStep
 from ampify.syntax import blocks
@@ -47,7 +46,7 @@ class _Function:
     def __init__(self, step: TrainingStep, function: Function, placement: Placement) -> None:
         self.step, self.function, self.placement = step, function, placement
         self.tree: Tree = step.tree
-        self.acts = Acts(step.code)
+        self.acts = step.context
         self.steps = [a for a in step.every(OptimizerStep) if a.function is function]
         self.backwards = [*self._events(Backward)]
         self.touches = [*self._events(GradientUse)]

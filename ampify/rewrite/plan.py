@@ -77,14 +77,14 @@ class Decision:
 
 
 _ORDER = (
-    "AMP701", "AMP018", "AMP016", "AMP010", "AMP013", "AMP011", "AMP012", "AMP015", "AMP014", "AMP019", "AMP020",
-    "AMP021", "AMP017",
+    "AMP010", "AMP016", "AMP013", "AMP011", "AMP012", "AMP015", "AMP014", "AMP019", "AMP020", "AMP021", "AMP018",
+    "AMP017",
 )  # fmt: skip
 """What says most about a step comes first: that its optimizer takes closures, before that its calls are not seen."""
 
 
-def decide(step: TrainingStep, settings: Settings) -> Decision:
-    """The decision for one step under ``settings``."""
+def decide(step: TrainingStep, settings: Settings, importer: str | None = None) -> Decision:
+    """The decision for one step under ``settings``; ``importer`` is a file that imports what would change."""
     if step.mixed:
         return Decision(step, AlreadyMixed())
     if settings.target_torch is not None and settings.target_torch < OLDEST_TORCH:
@@ -97,6 +97,8 @@ def decide(step: TrainingStep, settings: Settings) -> Decision:
     ]
     if obstacles:
         return Decision(step, Refusal(tuple(sorted(obstacles, key=lambda o: _ORDER.index(o.code)))))
+    if importer is not None and scaling:
+        return Decision(step, Refusal((_called_elsewhere(step, importer),)))
     try:
         placement = place(step) if scaling else Placement()
     except Misplaced as error:
@@ -109,6 +111,12 @@ def _too_old(step: TrainingStep, target: tuple[int, int]) -> Obstacle:
     version = ".".join(map(str, target))
     reason = f"the project allows torch {version}, which has no `torch.autocast`; raise its pin or pass `--target-torch`"
     return Obstacle("AMP017", step.span, reason)
+
+
+def _called_elsewhere(step: TrainingStep, importer: str) -> Obstacle:
+    function = step.reach.parameters[0]
+    reason = f"`{function.name.value}` would need a new parameter, and `{importer}` calls it too"
+    return Obstacle("AMP017", step.tree.span(function.name), reason)
 
 
 def _conversion(step: TrainingStep, settings: Settings, placement: Placement) -> Fix:

@@ -1,0 +1,335 @@
+"""What happens to gradients in each statement of a step, and what it means for each of its optimizers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum, auto
+from functools import cached_property
+
+import libcst as cst
+
+from ampify.model.flow import How, Place
+from ampify.model.forward import Forward
+from ampify.model.origins import Origins, related
+from ampify.model.roles import Role
+from ampify.model.step import Act, Backward, GradientUse, OptimizerStep, TrainingStep, Unscale, Update
+from ampify.model.switches import Switches
+from ampify.syntax import blocks
+from ampify.syntax.blocks import Function
+from ampify.syntax.walk import is_none, walk
+
+
+class Event(Enum):
+    """What an act is to one optimizer."""
+
+    SCALED_BACKWARD = auto()
+    PLAIN_BACKWARD = auto()
+    SOME_BACKWARD = auto()
+    """It may or may not reach the parameters of this optimizer."""
+    UNSCALE = auto()
+    CLIP = auto()
+    CHANGE = auto()
+    """Gradients are changed by hand: perhaps that unscales them."""
+    STEP = auto()
+    BARE_STEP = auto()
+    UPDATE = auto()
+    CLEAR = auto()
+    HIDDEN = auto()
+    """Code that cannot be seen is given the scaler."""
+    LAP = auto()
+    """The next iteration begins."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Clear(Act):
+    """``zero_grad()``, or gradients set to None or zero by hand; ``owner`` has it called."""
+
+    owner: cst.BaseExpression | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Hidden(Act):
+    """A call of a function that cannot be seen, with the scaler or the object that holds it as an argument."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Optimizer:
+    """One optimizer of a step, however many names it has."""
+
+    places: frozenset[Place]
+    steps: tuple[OptimizerStep, ...]
+    scalers: frozenset[Place]
+    """Of the scaler that steps it."""
+    owned: frozenset[Place]
+    """The modules whose parameters it was made with; empty where that is not known."""
+
+
+class Scaling:
+    """The happenings of one step, and what they are to its optimizers."""
+
+    def __init__(self, step: TrainingStep) -> None:
+        self.step, self.acts, self.code = step, step.context, step.code
+        self.tree, self.flow = step.tree, step.code.flow
+        self.origins = Origins(step.code)
+        self.switches = Switches(step.code)
+        self.decide = self.switches.decide
+        self._reached: dict[Backward, frozenset[Place]] = {}
+        self._hides: dict[Backward, bool] = {}
+
+    # ------------------------------------------------------------------ optimizers
+
+    @cached_property
+    def optimizers(self) -> tuple[Optimizer, ...]:
+        """Those that can be told apart; none where the scaler is switched off for good."""
+        if self.switches.off:
+            return ()
+        groups: list[tuple[frozenset[Place], list[OptimizerStep]]] = []
+        for act in self.step.every(OptimizerStep):
+            places = self.origins.of(act.optimizer)
+            same = [group for group in groups if related(group[0], places)]
+            groups = [group for group in groups if group not in same]
+            groups.append((places.union(*(g[0] for g in same)), [*(s for g in same for s in g[1]), act]))
+        return tuple(self._optimizer(*g) for g in groups if g[0] and not g[0] & self._blurred)
+
+    @property
+    def _blurred(self) -> frozenset[Place]:
+        return frozenset(p for place in self.origins.blurred for p in self.origins.of(place))
+
+    def _optimizer(self, places: frozenset[Place], steps: list[OptimizerStep]) -> Optimizer:
+        scalers = frozenset(p for s in steps if s.scaler is not None for p in self.origins.of(s.scaler))
+        given = [d.value.args[0].value for place in places for d in self.flow.assigned(place)
+                 if isinstance(d.value, cst.Call) and d.value.args]  # fmt: skip
+        owned = frozenset(p for value in given for m in self.acts.modules(value) for p in self.origins.of(m))
+        return Optimizer(places, tuple(steps), scalers, owned)
+
+    # ------------------------------------------------------------------ what an act is to an optimizer
+
+    def event(self, act: Act, optimizer: Optimizer) -> Event | None:
+        match act:
+            case Backward() if act in self.step.acts:
+                return self._backward(act, optimizer)
+            case OptimizerStep(scaler=scaler) if act in optimizer.steps:
+                return Event.BARE_STEP if scaler is None else Event.STEP
+            case Unscale(optimizer=cst.CSTNode() as given) if self._mine(act, optimizer):
+                return Event.UNSCALE if related(self.origins.of(given), optimizer.places) else None
+            case Update() if self._mine(act, optimizer):
+                return Event.UPDATE
+            case GradientUse(clips=True):
+                return Event.CLIP if self._touches(act, optimizer) and not self._knows_scale(act.node) else None
+            case GradientUse():
+                return Event.CHANGE
+            case Clear(owner=owner):
+                return Event.CLEAR if self._clears(owner, optimizer) else None
+            case Hidden():
+                return Event.HIDDEN
+        return None
+
+    def is_scaled(self, act: Backward) -> bool:
+        """Whether the loss is scaled, or may have been where that cannot be told."""
+        if act not in self._hides:
+            self._hides[act] = act.scaler is not None or self._scaled_before(act.loss, act.node, 4)
+        return self._hides[act]
+
+    def _scaled_before(self, expression: cst.CSTNode, at: cst.CSTNode, depth: int) -> bool:
+        if self._knows_scale(expression):
+            return True
+        if depth == 0:
+            return False
+        statement = blocks.small_statement_of(self.tree, at)
+        return any(
+            d.how is How.OTHER or (d.value is not None and self._scaled_before(d.value, d.node, depth - 1))
+            for _, place in self.flow.reads(expression)
+            for d in self.flow.reaching(place, statement)
+            if not isinstance(d.node, cst.Param)
+        ) or any(self._returns_scaled(call, depth) for call in walk(expression) if isinstance(call, cst.Call))
+
+    def _returns_scaled(self, call: cst.Call, depth: int) -> bool:
+        callee = self.flow.callee(call)
+        returned = self.flow.returns(callee) if callee is not None else ()
+        return any(r.value is not None and self._scaled_before(r.value, r, depth - 1) for r in returned)
+
+    def _knows_scale(self, node: cst.CSTNode) -> bool:
+        return any(isinstance(n, cst.Name | cst.Attribute) and self.code.amp.is_scaler(n) for n in walk(node))
+
+    def _backward(self, act: Backward, optimizer: Optimizer) -> Event:
+        event = Event.SCALED_BACKWARD if self.is_scaled(act) else Event.PLAIN_BACKWARD
+        other = (
+            act.scaler is not None and optimizer.scalers and not related(self.origins.of(act.scaler), optimizer.scalers)
+        )
+        uniform = len({self.is_scaled(b) for b in self._live}) == 1
+        sure = uniform and (len(self.optimizers) == 1 or bool(optimizer.scalers))
+        if other or not (sure or self._reaches(act, optimizer)):
+            return Event.SOME_BACKWARD
+        return event
+
+    @cached_property
+    def _live(self) -> list[Backward]:
+        return [b for b in self.step.every(Backward) if not any(p in self.dead for p in self.tree.parents(b.node))]
+
+    def _reaches(self, act: Backward, optimizer: Optimizer) -> bool:
+        """Whether there is evidence that a loss depends on parameters of this optimizer."""
+        owned = optimizer.owned
+        if len(self.optimizers) == 1:
+            owned = owned.union(*(self._modules(b) for b in self._live if self.is_scaled(b) != self.is_scaled(act)))
+        return related(self._modules(act), owned)
+
+    def _modules(self, act: Backward) -> frozenset[Place]:
+        """The modules that a loss is computed by."""
+        if act not in self._reached:
+            forward = Forward(self.acts, [act])
+            nodes = (n for s in (act.loss, *forward.sliced) for n in self.flow.inside(s))
+            called = [n.func for n in nodes if isinstance(n, cst.Call) and self.code.roles.of(n.func) is Role.MODULE]
+            self._reached[act] = frozenset(p for func in called for p in self.origins.of(func))
+        return self._reached[act]
+
+    def _mine(self, act: Unscale | Update, optimizer: Optimizer) -> bool:
+        """Whether an act is of the scaler that steps ``optimizer``."""
+        match act.node:
+            case cst.Call(func=cst.Attribute(value=scaler)):
+                places = self.origins.of(scaler)
+                return not places or not optimizer.scalers or related(places, optimizer.scalers)
+        return True
+
+    def _touches(self, act: GradientUse, optimizer: Optimizer) -> bool:
+        """Whether clipped gradients are of this optimizer: of several, only where that is known."""
+        owners = frozenset(p for owner in act.owners for p in self.origins.of(owner))
+        return related(owners, optimizer.owned) if len(self.optimizers) > 1 else True
+
+    def _clears(self, owner: cst.BaseExpression | None, optimizer: Optimizer) -> bool:
+        if owner is None or self.code.roles.of(owner) is not Role.OPTIMIZER:
+            return True
+        return related(self.origins.of(owner), optimizer.places)
+
+    # ------------------------------------------------------------------ where it happens
+
+    @cached_property
+    def roots(self) -> tuple[Function, ...]:
+        """The functions from which the whole step is reached and that no other such function calls."""
+        own = {a.function for a in self.step.acts if isinstance(a, Backward | OptimizerStep)}
+        leading = [f for f in self.flow.functions if f in own or own & {*self._below(f)}]
+        called = {callee for f in leading for _, callee in self.acts.calls(f) if callee is not f}
+        return tuple(f for f in leading if f not in called)
+
+    def _below(self, function: Function) -> Iterator[Function]:
+        """The functions that run with ``function`` and hold acts, closures given to a step among them."""
+        seen: set[Function] = {function}
+        stack = [function]
+        while stack:
+            for _, callee in self.acts.calls(stack.pop()):
+                if callee not in seen:
+                    seen.add(callee)
+                    stack.append(callee)
+                    yield callee
+
+    @cached_property
+    def _reach(self) -> list[Function]:
+        return [*dict.fromkeys(f for root in self.roots for f in (root, *self._below(root)))]
+
+    @cached_property
+    def happenings(self) -> dict[cst.CSTNode, list[object]]:
+        """Acts and calls of functions with acts by statement, in the order in which they run."""
+        found: list[tuple[cst.CSTNode, object]] = []
+        for function in self._reach:
+            acts = (*self.acts.direct[function], *self._clearing(function), *self._hiding(function))
+            found += [(a.node, a) for a in acts if not self._either(a)]
+            found += [*self.acts.calls(function)]
+        ordered: dict[cst.CSTNode, list[object]] = {}
+        for node, happening in sorted(found, key=lambda f: self.tree.span(f[0]).end):
+            ordered.setdefault(blocks.small_statement_of(self.tree, node), []).append(happening)
+        return ordered
+
+    def _either(self, act: Act) -> bool:
+        """``scaler.step(optimizer) if scaler else optimizer.step()``: the half without a scaler."""
+        bare = isinstance(act, Backward | OptimizerStep) and act.scaler is None
+        return bare and any(isinstance(p, cst.IfExp) for p in self.tree.parents(act.node))
+
+    def _clearing(self, function: Function) -> Iterator[Clear]:
+        for node in self.flow.body[function]:
+            match node:
+                case cst.Call(func=cst.Attribute(value=owner, attr=cst.Name(value="zero_grad"))):
+                    yield Clear(node, function, owner)
+                case cst.Call(
+                    func=cst.Attribute(value=cst.Attribute(attr=cst.Name(value="grad")), attr=cst.Name("zero_"))
+                ):
+                    yield Clear(node, function, None)
+                case cst.Assign(targets=[cst.AssignTarget(target=cst.Attribute(attr=cst.Name(value="grad")))]):
+                    if is_none(node.value):
+                        yield Clear(node, function, None)
+
+    def _hiding(self, function: Function) -> Iterator[Hidden]:
+        for node in self.flow.body[function]:
+            if isinstance(node, cst.Call) and not self._visible(node) and any(self._holds(a.value) for a in node.args):
+                yield Hidden(node, function)
+
+    def _visible(self, call: cst.Call) -> bool:
+        """Whether it is known what a call does with a scaler: it is in this file, of torch, or a builtin."""
+        if self.flow.callee(call) is not None or self.flow.names.imported(call.func) & {"torch.save"}:
+            return True
+        bound = isinstance(call.func, cst.Name) and self.tree.names.scope[call.func].lookup(call.func.value)
+        return isinstance(call.func, cst.Name) and not bound
+
+    def _holds(self, value: cst.BaseExpression) -> bool:
+        match value:
+            case cst.Name(value="self"):
+                return any(isinstance(place.root, cst.ClassDef) for place in self._scalers)
+            case cst.Name() | cst.Attribute():
+                return self.code.amp.is_scaler(value)
+        return False
+
+    @cached_property
+    def _scalers(self) -> frozenset[Place]:
+        return frozenset(p for o in self.optimizers for p in o.scalers)
+
+    @cached_property
+    def laps(self) -> set[cst.CSTNode]:
+        """The loops around a backward."""
+        nodes = [b.node for b in self.step.every(Backward)]
+        for function in self._reach:
+            for call, callee in self.acts.calls(function):
+                if any(isinstance(a, Backward) for f in (callee, *self._below(callee)) for a in self.acts.direct[f]):
+                    nodes.append(call)
+        return {loop for node in nodes for loop in blocks.loops(self.tree, node)}
+
+    def repeats(self, root: Function, optimizer: Optimizer) -> bool:
+        """Whether ``root`` is an iteration whose loop is not seen, and surely one without `update`."""
+        updates = any(isinstance(a, Update) for acts in self.acts.direct.values() for a in acts)
+        made = any(place.root is p.root and place.path == p.path for place in optimizer.scalers for p in self._made)
+        return isinstance(root, cst.FunctionDef) and not self.laps and not updates and made
+
+    @property
+    def _made(self) -> Iterator[Place]:
+        for assign in self.code.amp.scalers:
+            targets = [t.target for t in assign.targets] if isinstance(assign, cst.Assign) else [assign.target]
+            yield from (p for t in targets if (p := self.flow.place(t)) is not None)
+
+    @cached_property
+    def dead(self) -> set[cst.CSTNode]:
+        """Branches for the case that there is no scaler: they do by themselves what the other branch lets it do."""
+        found: set[cst.CSTNode] = set()
+        for function in self._reach:
+            for node in self.flow.body[function]:
+                if isinstance(node, cst.If) and node.orelse is not None:
+                    scaled, bare = zip(*(self._styles(part) for part in (node.body, node.orelse)), strict=True)
+                    if scaled[0] and bare[1] and not scaled[1]:
+                        found.add(node.orelse)
+                    if scaled[1] and bare[0] and not scaled[0]:
+                        found.add(node.body)
+        return found
+
+    def _styles(self, part: cst.CSTNode) -> tuple[bool, bool]:
+        """Whether the code below ``part`` uses a scaler, and whether it goes backward or steps without."""
+        acts = [a for f in self._reach for a in self.acts.direct[f] if self.tree.contains(part, a.node)]
+        for function in self._reach:
+            for call, callee in self.acts.calls(function):
+                if self.tree.contains(part, call):
+                    acts += [a for f in (callee, *self._below(callee)) for a in self.acts.direct[f]]
+        return any(map(_with_scaler, acts)), any(map(_without_scaler, acts))
+
+
+def _with_scaler(act: Act) -> bool:
+    return isinstance(act, Unscale | Update) or (isinstance(act, Backward | OptimizerStep) and act.scaler is not None)
+
+
+def _without_scaler(act: Act) -> bool:
+    return isinstance(act, Backward | OptimizerStep) and act.scaler is None

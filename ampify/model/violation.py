@@ -1,0 +1,38 @@
+"""What can be wrong with a scaler and its optimizers; found by `protocol`, reported by the rules AMP202 to AMP231."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ampify.model.step import Act, OptimizerStep
+
+
+class Wrong(Enum):
+    UNSCALED_BACKWARD = auto()
+    """A scaler steps with gradients of a backward that was not scaled."""
+    BARE_STEP = auto()
+    """The optimizer steps by itself with scaled gradients."""
+    BARE_STEP_UNSCALED = auto()
+    """The optimizer steps by itself after `unscale_`: nothing looks for infinities."""
+    CLIP = auto()
+    """Gradients are clipped while they are scaled."""
+    CLIP_PER_BACKWARD = auto()
+    """Such a clip runs more often than its optimizer steps: `unscale_` cannot simply go before it."""
+    MISSING_UPDATE = auto()
+    """An iteration ends after a step and before `update`."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Violation:
+    """One mistake: the act that is wrong, and the one that it is wrong with."""
+
+    wrong: Wrong
+    act: Act
+    other: Act | None
+    steps: tuple[OptimizerStep, ...]
+    """The steps of the optimizers that it concerns."""
+    when: tuple[tuple[str, bool], ...] = ()
+    """The tests, and how they come out, on the paths where it happens; empty where it happens on every path."""

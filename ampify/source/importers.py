@@ -1,0 +1,58 @@
+"""Which other files of a project import a name from a file: their calls would miss a changed signature."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Collection
+from functools import cache
+from pathlib import Path
+
+_MARKS = (".git", "pyproject.toml", "setup.py", "setup.cfg")
+
+
+def importer_of(path: Path, names: Collection[str]) -> Path | None:
+    """A file of the project around ``path`` that imports one of ``names``, or uses it through the module."""
+    if not path.is_file():
+        return None
+    stem = path.parent.name if path.stem == "__init__" else path.stem
+    needles = [name.encode() for name in names]
+    for other, raw in _sources(_project(path.resolve())):
+        if other != path.resolve() and stem.encode() in raw and any(n in raw for n in needles) and _uses(raw, stem, names):
+            return other
+    return None
+
+
+def _project(path: Path) -> Path:
+    """The outermost folder around ``path`` that is marked as a project, else its own folder."""
+    marked = [folder for folder in path.parents if any((folder / mark).exists() for mark in _MARKS)]
+    return marked[0] if marked else path.parent
+
+
+@cache
+def _sources(folder: Path) -> tuple[tuple[Path, bytes], ...]:
+    """The Python files of a project that import anything at all."""
+    found = []
+    for file in sorted(folder.rglob("*.py")):
+        try:
+            raw = file.read_bytes()
+        except OSError:  # a file that nobody can read calls nothing
+            continue
+        if b"import" in raw and not any(part.startswith(".") for part in file.relative_to(folder).parts):
+            found.append((file, raw))
+    return tuple(found)
+
+
+def _uses(raw: bytes, stem: str, names: Collection[str]) -> bool:
+    try:
+        tree = ast.parse(raw)
+    except (SyntaxError, ValueError, RecursionError):
+        return False
+    for node in ast.walk(tree):
+        match node:
+            case ast.ImportFrom(module=module) if (module or "").rpartition(".")[2] == stem:
+                if any(alias.name in names or alias.name == "*" for alias in node.names):
+                    return True
+            case ast.Attribute(value=ast.Name(id=owner) | ast.Attribute(attr=owner), attr=name):
+                if owner == stem and name in names:
+                    return True
+    return False
