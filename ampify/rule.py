@@ -8,12 +8,14 @@ import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from ampify.diagnostic import Note, Severity
-from ampify.rewrite.plan import Decision
 from ampify.source.edits import Fix
 from ampify.source.text import Span
+
+if TYPE_CHECKING:
+    from ampify.rewrite.plan import Decision
 
 _RULES: dict[str, Rule] = {}
 

@@ -20,6 +20,7 @@ from ampify.model.step import (
     Unscale,
     Update,
 )
+from ampify.source.text import Span
 from ampify.syntax import blocks
 from ampify.syntax.blocks import Function
 from ampify.syntax.walk import is_none, keyword, walk
@@ -28,7 +29,8 @@ from ampify.syntax.walk import is_none, keyword, walk
 class Acts:
     """The acts of one file by function."""
 
-    def __init__(self, code: Code) -> None:
+    def __init__(self, code: Code, managed: frozenset[Span] = frozenset()) -> None:
+        self._managed = managed
         self.code, self.tree, self.flow, self.roles, self.amp = code, code.tree, code.flow, code.roles, code.amp
         self.direct: dict[Function, list[Act]] = {f: [*self._acts(f)] for f in self.flow.functions}
         self._carriers = {f for f, acts in self.direct.items() if any(_binding(a) for a in acts)}
@@ -104,6 +106,8 @@ class Acts:
     def _is_loss(self, call: cst.Call, receiver: cst.BaseExpression) -> bool:
         """Whether ``receiver.backward(…)`` is a tensor's: not ``super()``, an engine, or a method of this file."""
         if isinstance(receiver, cst.Call) and isinstance(receiver.func, cst.Name) and receiver.func.value == "super":
+            return False
+        if self.tree.span(call) in self._managed:  # a framework's own backward
             return False
         if self.flow.callee(call) is not None or self.roles.of(receiver) in (Role.MODULE, Role.OPTIMIZER, Role.LOSS):
             return False

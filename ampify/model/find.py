@@ -41,10 +41,11 @@ def read(tree: Tree, path: str, target: tuple[int, int] | None = None) -> FileMo
     """The model of one file."""
     flow = Flow(tree)
     code = Code(tree, flow, Roles(flow), AmpFacts(tree))
-    acts = Acts(code)
+    frameworks = find_frameworks(tree, flow)
+    acts = Acts(code, frameworks.differentiating)
     steps = tuple(checked(_describe(acts, group)) for group in _groups(acts))
     uses = tuple(find_uses(tree, target, package=Path(path).name == "__init__.py"))
-    return FileModel(path, code, target, steps, uses, find_frameworks(tree, flow))
+    return FileModel(path, code, target, steps, uses, frameworks)
 
 
 # ---------------------------------------------------------------------- which acts belong together
@@ -214,6 +215,7 @@ def _describe(acts: Acts, group: list[Act]) -> TrainingStep:
               if isinstance(a, GradientUse | InnerGradient | Unscale | Update)]  # fmt: skip
     every = (*backwards, *sorted({*steps, *others}, key=lambda a: code.tree.span(a.node).start))
     forward = Forward(acts, backwards)
+    probable = forward.probabilities  # before the obstacles are read: it may find some
     obstacles: list[Obstacle] = [*Obstacles(acts, [*every], forward).all()]
     checkpoints = tuple(_checkpoints(code, steps))
     reaching = Reaching(code).used_at([n for n in _used(every, forward, acts)])
@@ -221,7 +223,8 @@ def _describe(acts: Acts, group: list[Act]) -> TrainingStep:
     inner = [a.function for a in others if isinstance(a, InnerGradient | GradientUse)]
     reach = reaching.solve([(a.optimizer, a.function) for a in steps], [*needing, *inner])
     return TrainingStep(
-        code, acts, every, forward.found, tuple(forward.floats()), reach, checkpoints,
+        code, acts, every, forward.found, tuple(dict.fromkeys(forward.floats())),
+        tuple(s.sequential for s in probable if s.sequential is not None), reach, checkpoints,
         (*obstacles, *reaching.obstacles), _mixed(code, every, forward),
     )  # fmt: skip
 

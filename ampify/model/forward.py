@@ -15,6 +15,7 @@ import libcst as cst
 from ampify.model import vocabulary as words
 from ampify.model.acts import Acts
 from ampify.model.flow import Definition, How, Place, operands, params
+from ampify.model.probabilities import Probabilities, Source, Unseen
 from ampify.model.roles import Role
 from ampify.model.step import Act, Backward, Hoist, InnerGradient, Obstacle, OptimizerStep, Region
 from ampify.syntax import blocks
@@ -372,9 +373,48 @@ class Forward:
                 if isinstance(body, Block):
                     yield from self._runs(body, function)
 
+    @cached_property
+    def probabilities(self) -> tuple[Source, ...]:
+        """The sigmoids whose results go into a binary cross entropy."""
+        found: dict[Source, None] = {}
+        for function in dict.fromkeys(self._statements.values()):
+            for call in (n for n in self.flow.body[function] if isinstance(n, cst.Call) and self.is_bce(n)):
+                if any(self.reads_low(a, call) for a in arguments(call)):
+                    found.update(dict.fromkeys(self._sigmoids(call)))
+        return tuple(found)
+
+    def _sigmoids(self, call: cst.Call) -> Iterator[Source]:
+        """The sources of the probabilities that a loss takes; the loss is an obstacle where they cannot be seen."""
+        for value in self._probable(call):
+            try:
+                yield from [*Probabilities(self).of(value)]
+            except Unseen:
+                reason = (
+                    f"the sigmoid behind `{self.tree.text(value)}` cannot be seen, and in float16 it saturates until the "
+                    "gradient of the binary cross entropy overflows (AMP401); take logits with `BCEWithLogitsLoss`"
+                )
+                self.obstacles.append(Obstacle("AMP021", self.tree.span(call), reason))
+                return
+
+    def _probable(self, call: cst.Call) -> Iterator[cst.BaseExpression]:
+        """What the first argument of a binary cross entropy is, in a helper seen from the call of the helper."""
+        callee = self.flow.callee(call)
+        direct = self.flow.names.imported(call.func) & words.BCE_FUNCTIONS or self.made_by(call.func) & words.BCE_MODULES
+        if direct or callee is None:
+            yield from [a for a in arguments(call)][:1]
+            return
+        inner = (n for f in (callee, *self.flow.reachable(callee)) for n in self.flow.body[f] if isinstance(n, cst.Call))
+        for node in inner:
+            if self.flow.names.imported(node.func) & words.BCE_FUNCTIONS or self.made_by(node.func) & words.BCE_MODULES:
+                given = node.args[0].value if node.args else None
+                name = given.value if isinstance(given, cst.Name) else None
+                passed = self.flow.argument(call, callee, name) if name is not None else None
+                yield passed if passed is not None else call
+
     def floats(self) -> Iterator[cst.BaseExpression]:
-        """Values that islands take in float32, and distributions in the modules of this file."""
+        """Values that islands take in float32, sigmoids before them, and distributions in the modules of this file."""
         yield from dict.fromkeys(self._distributed())
+        yield from (source.argument for source in self.probabilities if source.argument is not None)
         for function in {f: None for f in self._statements.values()}:
             for node in self.flow.body[function]:
                 if isinstance(node, cst.BaseSmallStatement) and self.island(node):

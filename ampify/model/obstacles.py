@@ -119,6 +119,8 @@ class Obstacles:
         match call.args:
             case [cst.Arg(value=cst.Lambda(params=cst.Parameters(params=[cst.Param(name=cst.Name(value=g))]), body=body))]:
                 match body:
+                    case cst.UnaryOperation(operator=cst.Minus(), expression=cst.Name(value=negated)):
+                        return negated == g
                     case cst.BinaryOperation(left=left, operator=cst.Multiply() | cst.Divide(), right=right):
                         uses = [_reads_name(left, g), _reads_name(right, g)]
                         bare = (left if uses[0] else right)
@@ -184,9 +186,16 @@ class Obstacles:
                     return
             paths = self.flow.names.imported(call.func)
             given = {p for a in arguments(call) for p in self.flow.names.imported(a)}
+            if paths & {"torch.nn.Parameter", "torch.nn.parameter.Parameter"} and self._complex(call):
+                yield self._at("AMP016", call, "it has complex parameters, which a `GradScaler` cannot unscale")
+                return
             if "torch.set_default_dtype" in paths and given & {"torch.float64", "torch.double"}:
                 yield self._at("AMP016", call, "the default dtype is float64, and autocast does not touch it")
                 return
+
+    def _complex(self, parameter: cst.Call) -> bool:
+        named = {p for n in walk(parameter) for p in self.flow.names.imported(n)}
+        return bool(named & {"torch.cfloat", "torch.cdouble", "torch.complex64", "torch.complex128"})
 
     # ------------------------------------------------------------------ AMP017 to AMP021
 
@@ -311,6 +320,8 @@ def _whole_gradient(node: cst.CSTNode) -> bool:
             return _whole_gradient(inner)
         case cst.ListComp(elt=elt) | cst.GeneratorExp(elt=elt):
             return _whole_gradient(elt)
+        case cst.DictComp(value=value):
+            return _whole_gradient(value)
     return False
 
 

@@ -233,7 +233,7 @@ class Paths(Generic[S]):
 
     # ------------------------------------------------------------------ tests
 
-    def _assumed(self, test: cst.BaseExpression, truth: bool, worlds: frozenset[World[S]]) -> frozenset[World[S]]:
+    def _assumed(self, test: cst.BaseExpression, worlds: frozenset[World[S]], *, truth: bool) -> frozenset[World[S]]:
         return frozenset(World(w.state, f) for w in worlds for f in self._facts(test, truth, w.facts, 8))
 
     def _facts(self, test: cst.BaseExpression, truth: bool, facts: Facts, depth: int) -> Iterator[Facts]:

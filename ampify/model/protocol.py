@@ -111,7 +111,7 @@ def violations(step: TrainingStep) -> Iterator[Violation]:
             found.setdefault((violation.wrong, violation.act), []).append(violation)
     for same in found.values():
         steps = dict.fromkeys(s for v in same for s in v.steps)
-        yield replace(same[0], steps=tuple(steps))
+        yield replace(same[0], steps=tuple(steps), mended=any(v.mended for v in same))
 
 
 class _Run:
@@ -122,6 +122,7 @@ class _Run:
         self.found: dict[tuple[Wrong, Act, Act | None], list[frozenset[Fact]]] = {}
         self.harmless: set[Act] = set()
         """Acts that are also reached on paths where nothing is wrong."""
+        self.mended: set[Act | None] = set()
 
     def violations(self) -> Iterator[Violation]:
         for root in self.scaling.roots:
@@ -129,7 +130,7 @@ class _Run:
         for (wrong, act, other), facts in self.found.items():
             common = frozenset.intersection(*facts) if act in self.harmless else frozenset()
             when = tuple(sorted((f.text, f.truth) for f in common))
-            yield Violation(wrong, act, other, self.optimizer.steps, when)
+            yield Violation(wrong, act, other, self.optimizer.steps, when, act in self.mended)
 
     def _explore(self, root: Function) -> None:
         scaling = self.scaling
@@ -170,6 +171,11 @@ class _Run:
                 self._note(one, state, act, world.facts)
         if act is not None and wrong is None:
             self.harmless.add(act)
+        match event, state:
+            case Event.CLIP, State(gradients=Gradients.TRUE):
+                self.mended.add(act)
+            case Event.UPDATE, State(stage=Stage.STEPPED):
+                self.mended.add(state.step)
         return self._remembered(replace(state, gradients=gradients, stage=stage), act, event)
 
     def _remembered(self, state: State, act: Act | None, event: Event) -> State:

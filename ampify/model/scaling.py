@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -9,15 +10,15 @@ from functools import cached_property
 
 import libcst as cst
 
+from ampify.model import vocabulary as words
 from ampify.model.flow import How, Place
-from ampify.model.forward import Forward
 from ampify.model.origins import Origins, related
 from ampify.model.roles import Role
 from ampify.model.step import Act, Backward, GradientUse, OptimizerStep, TrainingStep, Unscale, Update
 from ampify.model.switches import Switches
 from ampify.syntax import blocks
 from ampify.syntax.blocks import Function
-from ampify.syntax.walk import is_none, walk
+from ampify.syntax.walk import children, is_none, walk
 
 
 class Event(Enum):
@@ -175,13 +176,49 @@ class Scaling:
         return related(self._modules(act), owned)
 
     def _modules(self, act: Backward) -> frozenset[Place]:
-        """The modules that a loss is computed by."""
+        """The modules that a loss sends gradients to: what is detached on the way gets none."""
         if act not in self._reached:
-            forward = Forward(self.acts, [act])
-            nodes = (n for s in (act.loss, *forward.sliced) for n in self.flow.inside(s))
-            called = [n.func for n in nodes if isinstance(n, cst.Call) and self.code.roles.of(n.func) is Role.MODULE]
-            self._reached[act] = frozenset(p for func in called for p in self.origins.of(func))
+            found: set[Place] = set()
+            seen: set[cst.CSTNode] = set()
+            stack: list[tuple[cst.CSTNode, cst.CSTNode]] = [(act.loss, act.node)]
+            while stack:
+                expression, at = stack.pop()
+                if expression not in seen:
+                    seen.add(expression)
+                    for part in self._attached(expression):
+                        stack += self._before(part, at)
+                        if isinstance(part, cst.Call) and self.code.roles.of(part.func) is Role.MODULE:
+                            found |= self.origins.of(part.func)
+            self._reached[act] = frozenset(found)
         return self._reached[act]
+
+    def _attached(self, expression: cst.CSTNode) -> Iterator[cst.CSTNode]:
+        """The parts of an expression that its gradient may flow to."""
+        stack = [expression]
+        while stack:
+            node = stack.pop()
+            match node:
+                case cst.Call(func=cst.Attribute(attr=cst.Name(value="detach" | "item"))) | cst.Lambda():
+                    continue
+            yield node
+            stack.extend(children(node))
+
+    def _before(self, part: cst.CSTNode, at: cst.CSTNode) -> Iterator[tuple[cst.CSTNode, cst.CSTNode]]:
+        """What gave ``part`` its value, and where."""
+        if isinstance(part, cst.Call) and (callee := self.flow.callee(part)) is not None:
+            yield from ((r.value, r) for r in self.flow.returns(callee) if r.value is not None)
+        place = self.flow.place(part)
+        if place is None or self.code.roles.at(place) is not None:
+            return
+        for d in self.flow.reaching(place, blocks.small_statement_of(self.tree, at)):
+            if d.how is How.PARAM:
+                yield from ((value, value) for value in self.flow.passed(d))
+            elif d.value is not None and not self._without_gradient(d.node):
+                yield d.value, d.node
+
+    def _without_gradient(self, node: cst.CSTNode) -> bool:
+        items = (item.item for p in self.tree.parents(node) if isinstance(p, cst.With) for item in p.items)
+        return any(isinstance(i, cst.Call) and self.flow.names.imported(i.func) & words.NO_GRAD for i in items)
 
     def _mine(self, act: Unscale | Update, optimizer: Optimizer) -> bool:
         """Whether an act is of the scaler that steps ``optimizer``."""
@@ -266,8 +303,11 @@ class Scaling:
         """Whether it is known what a call does with a scaler: it is in this file, of torch, or a builtin."""
         if self.flow.callee(call) is not None or self.flow.names.imported(call.func) & {"torch.save"}:
             return True
-        bound = isinstance(call.func, cst.Name) and self.tree.names.scope[call.func].lookup(call.func.value)
-        return isinstance(call.func, cst.Name) and not bound
+        return (
+            isinstance(call.func, cst.Name)
+            and hasattr(builtins, call.func.value)
+            and not self.tree.names.scope[call.func].lookup(call.func.value)
+        )
 
     def _holds(self, value: cst.BaseExpression) -> bool:
         match value:

@@ -176,6 +176,8 @@ class TrainingStep:
     regions: tuple[Region, ...] = ()
     floats: tuple[cst.BaseExpression, ...] = ()
     """Values from an autocast region that an island (a loss that autocast forbids) needs in float32."""
+    splits: tuple[cst.Call, ...] = ()
+    """Calls of an `nn.Sequential` whose last module, a sigmoid, has to run in float32."""
     reach: Reach = field(default_factory=Reach)
     checkpoints: tuple[Checkpoint, ...] = ()
     obstacles: tuple[Obstacle, ...] = ()

@@ -36,3 +36,5 @@ class Violation:
     """The steps of the optimizers that it concerns."""
     when: tuple[tuple[str, bool], ...] = ()
     """The tests, and how they come out, on the paths where it happens; empty where it happens on every path."""
+    mended: bool = False
+    """On another path the same act is as it should be, so that a simple mend would break that one."""

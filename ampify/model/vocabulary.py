@@ -80,17 +80,3 @@ GRADIENT_HOOKS = {
 }  # fmt: skip
 DISTRIBUTED_BACKWARD = ("torch.distributed.autograd",)
 FULLY_SHARDED = ("torch.distributed.fsdp", "torch.distributed._composable.fsdp", "torch.distributed.tensor", "deepspeed")
-
-FRAMEWORKS = {
-    "accelerate": ("Accelerate", 'set `Accelerator(mixed_precision="fp16")`'),
-    "lightning.fabric": ("Fabric", 'set `Fabric(precision="16-mixed")`'),
-    "lightning_fabric": ("Fabric", 'set `Fabric(precision="16-mixed")`'),
-    "lightning": ("Lightning", 'set `Trainer(precision="16-mixed")`'),
-    "pytorch_lightning": ("Lightning", 'set `Trainer(precision="16-mixed")`'),
-    "deepspeed": ("DeepSpeed", 'set `"fp16": {"enabled": true}` in its configuration'),
-    "fairseq": ("fairseq", "pass `--fp16`"),
-    "composer": ("Composer", 'set `Trainer(precision="amp_fp16")`'),
-    "ignite": ("Ignite", 'pass `amp_mode="amp"` to `create_supervised_trainer`'),
-    "fastai": ("fastai", "call `learn.to_fp16()`"),
-}
-"""By root package: what it is called, and how mixed precision is switched on there."""

@@ -11,14 +11,18 @@ from ampify.model.devices import Devices
 from ampify.model.flow import params
 from ampify.model.reach import visible_home
 from ampify.model.step import Backward, Device, Home, InnerGradient, OptimizerStep, Region, TrainingStep
-from ampify.rewrite import edit
+from ampify.rewrite import checkpoints, edit
 from ampify.rewrite.imports import need
 from ampify.rewrite.placement import Placement
-from ampify.source.edits import Edit
+from ampify.source.edits import Edit, splice
 from ampify.source.text import Span
 from ampify.syntax import blocks
 from ampify.syntax.blocks import Function
-from ampify.syntax.walk import dotted, target_names, walk
+from ampify.syntax.walk import dotted, target_names
+
+
+_FLOAT = "\0"
+"""Stands for ``.float()`` in a text that is on its way; no Python source holds it."""
 
 
 class Adoption:
@@ -33,6 +37,8 @@ class Adoption:
         self.folds: list[str] = []
         self.floats: list[Edit] = []
         self._taken: set[str] = set()
+        self._inside = [*self._in_float()]
+        self._done: set[int] = set()
         self.use_amp = self._free("use_amp")
         self.device_type = self._free("device_type")
         self.scaler_name = "scaler" if self._is_free("scaler") else self._free("grad_scaler")
@@ -213,24 +219,43 @@ class Adoption:
     def _region(self, region: Region) -> Iterator[Edit]:
         inner = [*self._hoisted(region)]
         header = self._header(region)
+        lines = [line for line, _ in inner]
         if region.statements:
-            yield from edit.wrap(self.tree, region.statements, header, [line for line, _ in inner])
+            for made in edit.wrap(self.tree, region.statements, header, lines):
+                yield from self._marked(made)
         else:
-            yield edit.wrapped_lines(self.tree, region.first, header, [line for line, _ in inner])
+            yield from self._marked(edit.wrapped_lines(self.tree, region.first, header, lines))
         for _, edits in inner:
             yield from edits
+
+    def _marked(self, made: Edit) -> Iterator[Edit]:
+        """An insertion as several where it holds ``.float()``: the proof is told where each of those lands."""
+        first, *rest = made.text.split(_FLOAT)
+        yield Edit(made.span, first)
+        for text in rest:
+            self.floats.append(edit.insert(made.span.start, ".float()"))
+            yield self.floats[-1]
+            yield edit.insert(made.span.start, text)
+
+    def _moved(self, span: Span) -> str:
+        """The text of an expression that moves, with what happens inside it done."""
+        within = [e for e in self._inside if e.span in span]
+        self._done |= {id(e) for e in within}
+        moved = [Edit(Span(e.span.start - span.start, e.span.end - span.start), e.text) for e in within]
+        return splice(self.tree.source[span], moved)
 
     def _hoisted(self, region: Region) -> Iterator[tuple[str, tuple[Edit, ...]]]:
         """Expressions that get a name inside the region; what is left of them outside is the name."""
         for hoist in region.hoists:
             name = self.fresh("output" if hoist.to_float else "loss", region.function)
             span = self.tree.span(hoist.expression)
-            text = self.tree.source[self._bare(hoist.expression)]
+            bare = self._bare(hoist.expression)
+            text = self._moved(bare if "\n" not in self.tree.source[bare] else span)
             used = [Edit(span, name)]
             if hoist.to_float:
                 self.floats.append(edit.insert(span.end, ".float()"))
                 used.append(self.floats[-1])
-            yield f"{name} = {text if chr(10) not in text else self.tree.source[span]}", tuple(used)
+            yield f"{name} = {text}", tuple(used)
 
     def _bare(self, node: cst.BaseExpression) -> Span:
         """The span of an expression without the parentheses around it."""
@@ -240,15 +265,27 @@ class Adoption:
         return span
 
     def _islands(self) -> Iterator[Edit]:
-        """Losses that autocast forbids take their inputs in float32."""
+        """What has to be in float32, unless it has moved with an expression into a region."""
+        for made in (e for e in self._inside if id(e) not in self._done):
+            if made.text == _FLOAT:
+                made = Edit(made.span, ".float()")
+                self.floats.append(made)
+            yield made
+
+    def _in_float(self) -> Iterator[Edit]:
+        """``x.float()`` for what losses, sigmoids and distributions take; ``.float()`` stands as a mark."""
         for node in self.step.floats:
             span = self.tree.span(node)
             primary = isinstance(node, cst.Name | cst.Attribute | cst.Subscript | cst.Call) or bool(node.lpar)
             if not primary:
                 yield edit.insert(span.start, "(")
-            made = edit.insert(span.end, ".float()" if primary else ").float()")
-            self.floats.append(made)
-            yield made
+                yield edit.insert(span.end, ")")
+            yield edit.insert(span.end, _FLOAT)
+        for call in self.step.splits:  # net(x) → net[-1](net[:-1](x).float()): the sigmoid at its end in float32
+            func, end = self.tree.span(call.func), self.tree.span(call).end
+            yield edit.insert(func.end, f"[-1]({self.tree.source[func]}[:-1]")
+            yield edit.insert(end, _FLOAT)
+            yield edit.insert(end, ")")
 
     # ------------------------------------------------------------------ backward, step, update
 
@@ -311,31 +348,7 @@ class Adoption:
             scaler = self.scaler(checkpoint.function)
             if checkpoint.display is not None and checkpoint.display not in done:
                 done.add(checkpoint.display)
-                yield from self._saved(checkpoint.display, scaler)
+                yield checkpoints.saved(self.tree, checkpoint.display, scaler)
             elif checkpoint.load is not None and checkpoint.source is not None and checkpoint.function not in done:
                 done.add(checkpoint.function)
-                yield self._restored(checkpoint.load, self.tree.text(checkpoint.source), scaler)
-
-    def _saved(self, display: cst.Dict, scaler: str) -> Iterator[Edit]:
-        last = display.elements[-1]
-        keys = [e.key for e in display.elements if isinstance(e, cst.DictElement)]
-        quote = next((k.quote for k in keys if isinstance(k, cst.SimpleString)), '"')
-        entry = f"{quote}scaler{quote}: {scaler}.state_dict()"
-        end = self.tree.span(last.value).end
-        source = self.tree.source
-        before = self.tree.span(display.elements[-2].value).end if len(display.elements) > 1 else self.tree.span(display).start
-        if source.line(end) == source.line(before):
-            yield edit.insert(end, f", {entry}")
-            return
-        separator = source.newline(end) + source.indent(end)
-        yield edit.insert(end, f",{separator}{entry}")
-
-    def _restored(self, load: cst.Call, source: str, scaler: str) -> Edit:
-        argument = load.args[0].value
-        key = next((n for n in walk(argument) if isinstance(n, cst.SimpleString)), None)
-        quote = key.quote if key is not None else '"'
-        unit = self.tree.module.default_indent
-        name = f"{quote}scaler{quote}"
-        return edit.after(
-            self.tree, load, f"if {source}.get({name}):", f"{unit}{scaler}.load_state_dict({source}[{name}])"
-        )
+                yield checkpoints.restored(self.tree, checkpoint.load, self.tree.text(checkpoint.source), scaler)

@@ -50,7 +50,7 @@ def wrap(tree: Tree, statements: Iterable[cst.CSTNode], header: list[str], inner
     first, last = tree.span(run[0]), tree.span(run[-1])
     newline, indent = source.newline(first.start), source.indent(first.start)
     yield insert(first.start, "".join(line + newline + indent for line in header) + unit)
-    frozen = {line for statement in run for line in _inside_strings(tree, statement)}
+    frozen = {line for statement in run for line in inside_strings(tree, statement)}
     for line in range(source.line(first.start) + 1, source.line(last.end) + 1):
         if line not in frozen and source.text_of_line(line).strip():
             yield insert(source.line_starts[line - 1], unit)
@@ -63,7 +63,7 @@ def wrapped_lines(tree: Tree, node: cst.CSTNode, header: list[str], inner: Itera
     return before(tree, node, *header, *(tree.module.default_indent + line for line in inner))
 
 
-def _inside_strings(tree: Tree, statement: cst.CSTNode) -> Iterator[int]:
+def inside_strings(tree: Tree, statement: cst.CSTNode) -> Iterator[int]:
     """Lines that begin inside a multi-line string: their leading blanks are data, not layout."""
     for node in walk(statement):
         if isinstance(node, cst.SimpleString | cst.FormattedString | cst.TemplatedString):

@@ -51,7 +51,7 @@ class Uses:
             case cst.AugAssign(operator=cst.DivideAssign()):
                 return self._drop_if(node, gone=self._is_scale(node.value))
             case cst.Call():
-                return self._scale(node) or self._step(node) or self._entries(node)
+                return self._scale(node) or self._step(node) or self._join(node) or self._entries(node)
             case cst.Dict():
                 return self._entries(node)
             case cst.BinaryOperation() if kept := self._unscaled(node):
@@ -112,6 +112,25 @@ class Uses:
         tail += self.cuts.comments_of(before) + self.cuts.comments_of(between)
         self.cuts.edit(Edit(before, head), Edit(between, tail))
         return True
+
+    def _join(self, call: cst.Call) -> bool:
+        """``net[-1](net[:-1](x))`` → ``net(x)``: a Sequential that was split so that its end runs in float32."""
+        match call:
+            case cst.Call(
+                func=cst.Subscript(value=whole, slice=[cst.SubscriptElement(slice=cst.Index(value=last))]),
+                args=[
+                    cst.Arg(
+                        value=cst.Call(
+                            func=cst.Subscript(value=same, slice=[cst.SubscriptElement(slice=cst.Slice(None, upper))])
+                        ) as inner
+                    )
+                ],
+            ) if upper and self.tree.text(last) == self.tree.text(upper) == "-1":
+                if self.tree.text(whole) == self.tree.text(same):
+                    self.cuts.delete(Span(self.tree.span(whole).end, self.tree.span(inner.func).end))
+                    self.cuts.delete(Span(self.cuts.own(inner).end, self.cuts.own(call).end))
+                    return True
+        return False
 
     # -- checkpoints --------------------------------------------------------------------------------------------------
 

@@ -20,7 +20,8 @@ LARGEST = 2_000_000
 
 SUFFIXES = (".py", ".pyi")
 
-_NEEDLES = (b"torch", b"apex")  # `in` on bytes: 11 times faster than one regular expression
+_NEEDLES = (b"torch", b"apex", b"lightning", b"accelerate", b"transformers", b"deepspeed", b"fastai", b"fairseq")
+"""Searched by `in` on bytes, which is 11 times faster than one regular expression."""
 _SKIPPED = frozenset({
     ".eggs", ".git", ".hg", ".ipynb_checkpoints", ".mypy_cache", ".nox", ".pytest_cache", ".ruff_cache", ".svn", ".tox",
     ".venv", "__pycache__", "__pypackages__", "node_modules", "site-packages",

@@ -1,0 +1,109 @@
+"""Where probabilities are made: the sigmoid whose result a binary cross entropy takes.
+
+In float16 a sigmoid is exactly 1 from a logit of about 8.3 on (in float32 from about 17), and the gradient of the
+cross entropy there overflows at every loss scale: measured on one H100 (torch 2.11), a GAN and a siamese network with
+such a loss stopped training, the scale halving at every step. So the sigmoid itself has to run in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import libcst as cst
+
+from ampify.model import vocabulary as words
+from ampify.model.flow import How, Place
+from ampify.syntax import blocks
+
+if TYPE_CHECKING:
+    from ampify.model.forward import Forward
+
+_SIGMOIDS = {"torch.sigmoid", "torch.nn.functional.sigmoid", "torch.special.expit", "torch.softmax",
+             "torch.nn.functional.softmax"}  # fmt: skip
+_SIGMOID_MODULES = {"torch.nn.Sigmoid", "torch.nn.Softmax"}
+_SHAPES = {"view", "view_as", "reshape", "flatten", "squeeze", "unsqueeze", "mean", "detach", "to", "float", "clone",
+           "permute", "transpose", "contiguous", "cuda", "clamp", "expand_as"}  # fmt: skip
+
+
+class Unseen(Exception):
+    """The code that makes a probability is not in sight."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a sigmoid takes: an expression, or all of a call of an `nn.Sequential` that ends in one."""
+
+    argument: cst.BaseExpression | None = None
+    sequential: cst.Call | None = None
+
+
+class Probabilities:
+    """Finds the sources of probabilities through names, results, tuples, methods and modules of one file."""
+
+    def __init__(self, forward: Forward) -> None:
+        self.forward, self.flow, self.tree = forward, forward.flow, forward.tree
+
+    def of(self, node: cst.BaseExpression, index: int | None = None) -> Iterator[Source]:
+        """The sources of the value of ``node``, of its element ``index`` if it is a tuple; raises `Unseen`."""
+        match node:
+            case cst.Tuple() if index is not None and index < len(node.elements):
+                yield from self.of(node.elements[index].value)
+            case cst.Name() | cst.Attribute() if (place := self.flow.place(node)) is not None:
+                yield from self._kept(place, node)
+            case cst.Call():
+                yield from self._called(node, index)
+            case _:
+                raise Unseen
+
+    def _kept(self, place: Place, node: cst.CSTNode) -> Iterator[Source]:
+        found = self.flow.reaching(place, blocks.small_statement_of(self.tree, node))
+        if not found:
+            raise Unseen
+        for d in found:
+            if d.value is None or d.how not in (How.ASSIGN, How.UNPACK) or not isinstance(d.node, cst.Assign):
+                raise Unseen
+            target = d.node.targets[0].target
+            elements = target.elements if isinstance(target, cst.Tuple | cst.List) and d.how is How.UNPACK else []
+            index = next((i for i, e in enumerate(elements) if self.flow.place(e.value) == d.place), None)
+            yield from self.of(d.value, index)
+
+    def _called(self, call: cst.Call, index: int | None) -> Iterator[Source]:
+        made = self.forward.made_by(call.func)
+        if self.flow.names.imported(call.func) & _SIGMOIDS or made and made <= _SIGMOID_MODULES:
+            yield Source(argument=call.args[0].value)
+        elif isinstance(call.func, cst.Attribute) and call.func.attr.value in ("sigmoid", "softmax", *_SHAPES):
+            last = call.func.attr.value not in _SHAPES
+            yield from [Source(argument=call.func.value)] if last else self.of(call.func.value)
+        elif made == {"torch.nn.Sequential"} and self._ends_in_sigmoid(call.func):
+            yield Source(sequential=call)
+        elif (callee := self.flow.callee(call)) is not None and (returns := [*self.flow.returns(callee)]):
+            for returned in returns:
+                assert returned.value is not None
+                yield from self.of(returned.value, index)
+        else:
+            raise Unseen
+
+    def _ends_in_sigmoid(self, sequential: cst.CSTNode) -> bool:
+        """Whether every constructor call that makes an `nn.Sequential` shows a sigmoid as its last module."""
+        made = [*self._constructors(sequential, frozenset())]
+        return bool(made) and all(self._last_is_sigmoid(call) for call in made)
+
+    def _constructors(self, node: cst.CSTNode, seen: frozenset[Place]) -> Iterator[cst.Call]:
+        """The constructor calls behind a module: ``net = net.to(device)`` is looked through."""
+        match node:
+            case cst.Call(func=cst.Attribute(value=inner, attr=cst.Name(value=name))) if name in words.SAME_OBJECT:
+                yield from self._constructors(inner, seen)
+            case cst.Call():
+                yield node
+            case _ if (place := self.flow.place(node)) is not None and place not in seen:
+                for d in self.flow.assigned(place):
+                    if d.value is not None:
+                        yield from self._constructors(d.value, seen | {place})
+
+    def _last_is_sigmoid(self, made: cst.Call) -> bool:
+        match made.args:
+            case [*_, cst.Arg(value=cst.Call(func=last), star="")]:
+                return bool(self.flow.names.imported(last) & _SIGMOID_MODULES)
+        return False

@@ -1,0 +1,308 @@
+"""Fixes of code that already uses AMP: small verbs, each of which mends one mistake or gives None."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import libcst as cst
+
+from ampify.model.casts import HalfCast
+from ampify.model.flow import Definition, How
+from ampify.model.regions import Inside, UnsafeLoss
+from ampify.model.states import Saving
+from ampify.model.step import (
+    Backward,
+    Checkpoint,
+    Code,
+    FileModel,
+    GradientUse,
+    OptimizerStep,
+    TrainingStep,
+    Unscale,
+    Update,
+)
+from ampify.model.violation import Violation, Wrong
+from ampify.rewrite import checkpoints, edit
+from ampify.rewrite.imports import need
+from ampify.rewrite.prove import Erases, SameErasure
+from ampify.source.edits import Applicability, Edit, Fix
+from ampify.source.text import Span
+from ampify.syntax import blocks
+from ampify.syntax.tree import Tree
+from ampify.syntax.walk import is_none, keyword, walk
+
+
+def shown(tree: Tree, node: cst.CSTNode, width: int = 60) -> str:
+    """An expression as a message can quote it."""
+    return _flat(tree.text(node), width)
+
+
+def _flat(text: str, width: int = 60) -> str:
+    text = " ".join(text.split()).replace("`", "'")
+    return text if len(text) <= width else f"{text[: width - 1]}…"
+
+
+def path_to(violation: Violation) -> str:
+    """The tests that lead to a violation, as the end of a message."""
+    tests = [f"`{_flat(text)}` {'holds' if truth else 'does not hold'}" for text, truth in violation.when]
+    return f", where {' and '.join(tests)}" if tests else ""
+
+
+# ---------------------------------------------------------------------- names
+
+
+def scaler_at(step: TrainingStep, node: cst.CSTNode) -> str | None:
+    """How the scaler of ``step`` is written at ``node``; None where it cannot be seen from there."""
+    return next((step.tree.text(s) for s in _scalers(step) if _same_name(step.code, s, node)), None)
+
+
+def _scalers(step: TrainingStep) -> Iterator[cst.BaseExpression]:
+    for act in step.acts:
+        match act:
+            case Backward(scaler=cst.BaseExpression() as scaler) | OptimizerStep(scaler=cst.BaseExpression() as scaler):
+                yield scaler
+            case (
+                Unscale(node=cst.Call(func=cst.Attribute(value=scaler)))
+                | Update(node=cst.Call(func=cst.Attribute(value=scaler)))
+            ):
+                yield scaler
+    for made in step.code.amp.scalers:
+        targets = [t.target for t in made.targets] if isinstance(made, cst.Assign) else [made.target]
+        yield from (t for t in targets if isinstance(t, cst.Name | cst.Attribute))
+
+
+def _optimizer_at(step: TrainingStep, act: OptimizerStep, node: cst.CSTNode) -> str | None:
+    return step.tree.text(act.optimizer) if _same_name(step.code, act.optimizer, node) else None
+
+
+def _same_name(code: Code, expression: cst.BaseExpression, node: cst.CSTNode) -> bool:
+    """Whether ``expression`` means at ``node`` what it means where it stands, and has its value there already."""
+    root = next((n for n in walk(expression) if isinstance(n, cst.Name)), None)
+    place, scope = code.flow.place(expression), code.tree.names.scope
+    if root is None or place is None or any(isinstance(n, cst.Call) for n in walk(expression)):
+        return False
+    here = code.flow.function(node)
+    if isinstance(place.root, cst.ClassDef):
+        cls = blocks.class_of(code.tree, here)
+        return cls is not None and code.flow.family(cls) is place.root and root.value in _names_at(code, node)
+    if scope[node].find(root.value) is not scope[root].find(root.value):
+        return False
+    mine = [d for d in code.flow.assigned(place) if d.function is here and not isinstance(d.node, cst.Param)]
+    return not mine or any(code.tree.span(d.node).start < code.tree.span(node).start for d in mine)
+
+
+def _names_at(code: Code, node: cst.CSTNode) -> set[str]:
+    """The names that mean something at ``node``."""
+    return {name for scope in code.tree.names.scope[node].chain() for name in scope.bindings}
+
+
+def _always_there(code: Code, scaler: cst.BaseExpression, depth: int = 4) -> bool:
+    """Whether a scaler is one on every path: made without a condition, and never None."""
+    place = code.flow.place(scaler)
+    found = [*code.flow.assigned(place)] if place is not None else []
+    return bool(found) and depth > 0 and all(_is_there(code, d, depth) for d in found)
+
+
+def _is_there(code: Code, d: Definition, depth: int) -> bool:
+    if d.how is How.PARAM:
+        passed = [*code.flow.passed(d)]
+        return d.value is None and bool(passed) and all(_always_there(code, p, depth - 1) for p in passed)
+    block = blocks.block_of(code.tree, d.node)
+    sure = isinstance(code.tree.names.parent[block], cst.FunctionDef) or isinstance(block, cst.Module)
+    makes = isinstance(d.value, cst.Call) and code.amp.is_scaler_call(d.value)
+    named = isinstance(d.value, cst.Name | cst.Attribute) and not is_none(d.value)
+    return sure and (makes or (named and d.value is not None and _always_there(code, d.value, depth - 1)))
+
+
+# ---------------------------------------------------------------------- the protocol
+
+
+def scale(step: TrainingStep, violation: Violation) -> Fix | None:
+    """``loss.backward()`` → ``scaler.scale(loss).backward()``."""
+    act = violation.act
+    if not isinstance(act, Backward) or (scaler := scaler_at(step, act.node)) is None:
+        return None
+    span, head = step.tree.span(act.loss), f"{scaler}.scale("
+    edits: tuple[Edit, ...] = (edit.insert(span.start, head), edit.insert(span.end, ")"))
+    if act.loss.lpar:
+        edits = (Edit(Span(span.start, span.start + 1), head),)
+    return Fix(f"Scale the loss with `{scaler}.scale`", edits, proof=SameErasure())
+
+
+def step_by_scaler(step: TrainingStep, violation: Violation) -> Fix | None:
+    """``optimizer.step()`` → ``scaler.step(optimizer)``, and ``scaler.update()`` where there is none."""
+    act, tree = violation.act, step.tree
+    if not isinstance(act, OptimizerStep) or not isinstance(act.node, cst.Call):
+        return None
+    if (scaler := scaler_at(step, act.node)) is None:
+        return None
+    given = tree.text(act.optimizer) + (", " if act.node.args else "")
+    edits = [Edit(tree.span(act.node.func), f"{scaler}.step"), edit.insert(edit.opening(tree, act.node), given)]
+    last = max(step.every(OptimizerStep), key=lambda a: tree.span(a.node).start)
+    if not step.every(Update) and last is act:
+        edits.append(edit.after(tree, act.node, f"{scaler}.update()"))
+    return Fix(f"Step with `{scaler}.step`", tuple(edits), proof=SameErasure())
+
+
+def unscale(step: TrainingStep, violation: Violation) -> Fix | None:
+    """``scaler.unscale_(optimizer)`` before gradients are clipped."""
+    act = violation.act
+    often = any(v.wrong is Wrong.CLIP_PER_BACKWARD and v.act is act for v in step.violations)
+    if often or violation.mended or not isinstance(act, GradientUse):
+        return None
+    anchor = _outside_loops(step, act.node)
+    scaler = scaler_at(step, anchor)
+    names = [_optimizer_at(step, s, anchor) for s in violation.steps if s.scaler is not None]
+    known = [name for name in dict.fromkeys(names) if name is not None]
+    if scaler is None or not known or None in names:
+        return None
+    made = edit.before(step.tree, anchor, *(f"{scaler}.unscale_({name})" for name in known))
+    return Fix(f"Unscale the gradients with `{scaler}.unscale_` first", (made,), proof=SameErasure())
+
+
+def _outside_loops(step: TrainingStep, node: cst.CSTNode) -> cst.CSTNode:
+    """The statement to put something before: not in a loop that only goes over parameters, not at an ``elif``."""
+    backwards = [a.node for a in step.every(Backward)]
+    anchor: cst.CSTNode = blocks.small_statement_of(step.tree, node)
+    if any(step.tree.contains(step.code.flow.function(node), b) for b in backwards):
+        for loop in blocks.loops(step.tree, node):
+            if not any(step.tree.contains(loop, b) for b in backwards):
+                anchor = loop
+    while isinstance(parent := step.tree.names.parent[anchor], cst.If) and parent.orelse is anchor:
+        anchor = parent
+    return anchor
+
+
+def update(step: TrainingStep, violations: list[Violation]) -> Fix | None:
+    """``scaler.update()`` after the last step of the iteration."""
+    tree = step.tree
+    anchors = [_outside_loops(step, v.act.node) for v in violations]
+    last = max(anchors, key=lambda a: tree.span(a).start)
+    together = {blocks.block_of(tree, blocks.statement_of(tree, a)) for a in anchors}
+    scaler = scaler_at(step, last)
+    if scaler is None or len(together) > 1 or any(v.mended for v in violations):
+        return None
+    made = edit.after(tree, last, f"{scaler}.update()")
+    return Fix(f"Call `{scaler}.update` after the step", (made,), proof=SameErasure())
+
+
+# ---------------------------------------------------------------------- regions
+
+
+def end_region_before(step: TrainingStep, found: Inside) -> Fix | None:
+    """Take the tail of a region out of it."""
+    if not found.tail:
+        return None
+    tree, source = step.tree, step.tree.source
+    shallow = source.indent(tree.span(found.region).start)
+    deep = source.indent(tree.span(found.tail[0]).start)
+    if not deep.startswith(shallow):
+        return None
+    first = source.line(tree.span(found.tail[0]).start)
+    while source.text_of_line(first - 1).lstrip().startswith("#"):
+        first -= 1
+    last = source.line(tree.span(found.tail[-1]).end)
+    while source.text_of_line(last + 1).startswith(deep) and source.text_of_line(last + 1).lstrip().startswith("#"):
+        last += 1
+    edits = _dedented(tree, found.tail, range(first, last + 1), len(shallow), len(deep))
+    return Fix("End the autocast region before it", tuple(edits), proof=SameErasure())
+
+
+def _dedented(tree: Tree, statements: tuple[cst.CSTNode, ...], lines: range, shallow: int, deep: int) -> Iterator[Edit]:
+    frozen = {line for statement in statements for line in edit.inside_strings(tree, statement)}
+    for line in lines:
+        start, text = tree.source.line_starts[line - 1], tree.source.text_of_line(line)
+        blank = len(text) - len(text.lstrip())
+        if line not in frozen and text.strip() and blank > shallow:
+            yield Edit(Span(start + shallow, start + min(blank, deep)), "")
+
+
+def island(model: FileModel, loss: UnsafeLoss) -> Fix | None:
+    """Compute a loss outside autocast, from float32 inputs."""
+    code, tree = model.code, model.code.tree
+    if not loss.inputs or (device := _device_type(code, loss)) is None:
+        return None
+    statement = blocks.small_statement_of(tree, loss.call)
+    path, imports = need(tree, "torch.autocast", statement)
+    floats = [edit.insert(tree.span(node).end, ".float()" if _primary(node) else ").float()") for node in loss.inputs]
+    opened = [edit.insert(tree.span(node).start, "(") for node in loss.inputs if not _primary(node)]
+    header = f"with {path}(device_type={device}, enabled=False):"
+    edits = (*edit.wrap(tree, [blocks.statement_of(tree, statement)], [header]), *opened, *floats, *imports)
+    proof = Erases(frozenset(e.text.strip() for e in imports), (), tuple(floats))
+    return Fix("Compute it in float32, outside autocast", edits, Applicability.UNSAFE, proof)
+
+
+def _primary(node: cst.BaseExpression) -> bool:
+    return isinstance(node, cst.Name | cst.Attribute | cst.Subscript | cst.Call) or bool(node.lpar)
+
+
+def _device_type(code: Code, loss: UnsafeLoss) -> str | None:
+    """The device of the region around a loss, as it can be written at the loss."""
+    for item in loss.region.items:
+        match item.item:
+            case cst.Call(func=func) as call if code.amp.makes_autocast(func):
+                plain = next((a.value for a in call.args if a.keyword is None), None)
+                given = keyword(call, "device_type") or plain
+                if any(path.startswith("torch.cuda.") for path in code.amp.paths(func)):
+                    return '"cuda"'
+                near = code.flow.function(loss.call) is code.flow.function(call)
+                return code.tree.text(given) if given is not None and (near or _constant(given)) else None
+    return None
+
+
+def _constant(node: cst.BaseExpression) -> bool:
+    return isinstance(node, cst.SimpleString)
+
+
+# ---------------------------------------------------------------------- casts
+
+
+def without_cast(step: TrainingStep, cast: HalfCast) -> Fix:
+    """``value.half()`` → ``value``; ``loss = loss.half()`` goes altogether."""
+    tree = step.tree
+    cut = Span(tree.span(cast.value).end, tree.span(cast.call).end)
+    statement = tree.names.parent[cast.call]
+    match statement:
+        case cst.Assign(targets=[cst.AssignTarget(target=target)]) if tree.text(target) == tree.text(cast.value):
+            line = blocks.statement_of(tree, statement)
+            block = blocks.block_of(tree, line)
+            if not edit.crowded(tree, statement) and len(block.body) > 1:
+                span = tree.span(line)
+                end = tree.source.line_end(span.end)
+                comment = tree.source.text[span.end : end].strip()
+                newline = len(tree.source.newline(end)) if end < len(tree.source.text) else 0
+                cut = cut if comment else Span(tree.source.line_start(span.start), end + newline)
+    return Fix("Leave it in float32", (Edit(cut, ""),))
+
+
+# ---------------------------------------------------------------------- checkpoints
+
+
+def save_state(step: TrainingStep, saving: Saving) -> Fix | None:
+    scaler = _sure_scaler(step, saving.node)
+    if scaler is None:
+        return None
+    match saving.node:
+        case cst.Dict():
+            made = checkpoints.saved(step.tree, saving.node, scaler)
+        case cst.Call(func=cst.Name(value="dict")):
+            made = edit.argument(step.tree, saving.node, f"scaler={scaler}.state_dict()")
+        case _:
+            return None
+    return Fix(f"Save the state of `{scaler}` with it", (made,), proof=SameErasure())
+
+
+def restore_state(step: TrainingStep, checkpoint: Checkpoint) -> Fix | None:
+    load, source = checkpoint.load, checkpoint.source
+    scaler = _sure_scaler(step, load) if load is not None else None
+    if scaler is None or load is None or source is None:
+        return None
+    if edit.crowded(step.tree, load):
+        return None
+    made = checkpoints.restored(step.tree, load, step.tree.text(source), scaler)
+    return Fix(f"Load the state of `{scaler}` with it", (made,), proof=SameErasure())
+
+
+def _sure_scaler(step: TrainingStep, node: cst.CSTNode) -> str | None:
+    near = (s for s in _scalers(step) if _same_name(step.code, s, node) and _always_there(step.code, s))
+    return next((step.tree.text(s) for s in near), None)
