@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from textwrap import indent
 
@@ -451,3 +453,41 @@ def test_a_forgotten_scale_is_mended_as_a_person_would(name: str) -> None:
     text = (LOOPS / f"{name}.py").read_text("utf-8")
     report = Inspection(f"{name}.py", Settings(), tuple(load().values())).mend(text)
     assert report.after == (LOOPS / f"{name}.amp.py").read_text("utf-8")
+
+
+MUTATIONS = {
+    "unscale": (r"^[ \t]*[\w.]*scaler\.unscale_\(.*\)\n", ""),
+    "update": (r"^[ \t]*[\w.]*scaler\.update\(\)\n", ""),
+    "scale": (r"[\w.]*scaler\.scale\(([\w.]+)\)\.backward", r"\1.backward"),
+    "step": (r"[\w.]*scaler\.step\(([\w.]+)\)", r"\1.step()"),
+    "save": (r",\s*[\"']scaler[\"']: [\w.]*scaler\.state_dict\(\)", ""),
+    "load": (r"^[ \t]*if \w+\.get\([\"']scaler[\"']\):\n.*\n", ""),
+}
+NOT_RESTORED = {
+    ("unscale", "c04_gradient_loop_first"): "no clipping: the gradients are changed by hand first",
+    ("unscale", "c26_read_gradients"): "no clipping: the gradients are only read",
+    ("unscale", "c40_nan_guards"): "an iteration ends between clipping and step",
+    ("update", "c40_nan_guards"): "the update after `unscale_` of an iteration without a step",
+    ("update", "c06b_penalty_helper"): "two optimizers that step in different blocks",
+    ("update", "c08_wgan_n_critic"): "two optimizers that step in different blocks",
+    ("scale", "c06b_penalty_helper"): "the loss knows the scale already",
+    ("scale", "c06_parameter_penalty"): "the loss knows the scale already",
+    ("scale", "c06b_input_penalty"): "the loss knows the scale already",
+    ("step", "c07_two_optimizers_retain_graph"): "one loss of two does not reach that optimizer",
+    ("save", "c15_checkpoint_functions"): "no scaler is passed to the function that saves",
+    ("load", "c15_checkpoint_functions"): "no scaler is passed to the function that loads",
+}
+
+
+def mutants() -> Iterator[tuple[str, str, str, str]]:
+    for path in sorted(LOOPS.glob("*.amp.py")):
+        text = path.read_text("utf-8")
+        for mistake, (pattern, instead) in MUTATIONS.items():
+            name = path.stem.removesuffix(".amp")
+            if (bad := re.sub(pattern, instead, text, flags=re.M)) != text and (mistake, name) not in NOT_RESTORED:
+                yield mistake, name, bad, text
+
+
+@pytest.mark.parametrize(("bad", "good"), [pytest.param(b, g, id=f"{m}:{n}") for m, n, b, g in mutants()])
+def test_a_mistake_made_in_a_right_program_is_undone(bad: str, good: str) -> None:
+    assert mended(bad) == good

@@ -393,7 +393,7 @@ class Forward:
                     f"the sigmoid behind `{self.tree.text(value)}` cannot be seen, and in float16 it saturates until the "
                     "gradient of the binary cross entropy overflows (AMP401); take logits with `BCEWithLogitsLoss`"
                 )
-                self.obstacles.append(Obstacle("AMP021", self.tree.span(call), reason))
+                self.obstacles.append(Obstacle("AMP021", self.tree.span(call), reason, risk=True))
                 return
 
     def _probable(self, call: cst.Call) -> Iterator[cst.BaseExpression]:

@@ -42,7 +42,7 @@ class Obstacles:
         yield from self.forward.obstacles
 
     def _at(self, code: str, node: cst.CSTNode, reason: str) -> Obstacle:
-        return Obstacle(code, self.tree.span(node), reason, scaling=code in _SCALING)
+        return Obstacle(code, self.tree.span(node), reason, scaling=code in _SCALING, risk=code == "AMP021")
 
     # ------------------------------------------------------------------ AMP010 to AMP013
 

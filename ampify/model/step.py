@@ -98,6 +98,8 @@ class Obstacle:
     reason: str
     scaling: bool = False
     """Only in the way of a GradScaler: bfloat16, which needs none, goes past it."""
+    risk: bool = False
+    """Can be converted, but would go wrong or raise: only `--unsafe-fixes` goes past it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

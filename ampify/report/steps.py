@@ -23,7 +23,8 @@ def render(steps: Sequence[StepReport], out: TextIO, form: str) -> None:
 def _lines(step: StepReport) -> Iterator[Line]:
     code = f" ({step.code})" if step.code else ""
     yield [(f"{step.path}:{step.line}", "bold"), (f" {step.where}: ", ""), (step.decision + code, "bold cyan")]
-    yield [(f"    {step.reason}", "")]
+    if step.reason:
+        yield [(f"    {step.reason}", "")]
     for title, names in (("model", step.models), ("optimizer", step.optimizers), ("loss", step.losses)):
         if names:
             yield [(f"    {title:<10} ", "blue"), (", ".join(names), "")]

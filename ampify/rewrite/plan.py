@@ -90,12 +90,7 @@ def decide(step: TrainingStep, settings: Settings, importer: str | None = None) 
     if settings.target_torch is not None and settings.target_torch < OLDEST_TORCH:
         return Decision(step, Refusal((_too_old(step, settings.target_torch),)))
     scaling = settings.dtype == "float16" and settings.device != "cpu"
-    forced = {"AMP018"} if settings.device in ("cpu", "cuda") else set()
-    closure = {"AMP010"} if not scaling and not settings.unsafe_fixes else set()
-    obstacles = [
-        o for o in step.obstacles if (scaling or not o.scaling or o.code in closure) and o.code not in forced
-    ]
-    if obstacles:
+    if obstacles := _in_the_way(step, settings, scaling):
         return Decision(step, Refusal(tuple(sorted(obstacles, key=lambda o: _ORDER.index(o.code)))))
     if importer is not None and scaling:
         return Decision(step, Refusal((_called_elsewhere(step, importer),)))
@@ -105,6 +100,21 @@ def decide(step: TrainingStep, settings: Settings, importer: str | None = None) 
         obstacle = Obstacle("AMP017", step.tree.span(error.node), error.reason)
         return Decision(step, Refusal((obstacle,)))
     return Decision(step, RewritePlan(_conversion(step, settings, placement)))
+
+
+def _in_the_way(step: TrainingStep, settings: Settings, scaling: bool) -> list[Obstacle]:
+    """The obstacles that hold under ``settings``.
+
+    Without a scaler, closures are left as an unsafe conversion; with unsafe fixes, risks are taken.
+    """
+    passed = {"AMP018"} if settings.device in ("cpu", "cuda") else set()
+    if not scaling:
+        passed |= {o.code for o in step.obstacles if o.scaling and (o.code != "AMP010" or settings.unsafe_fixes)}
+    return [
+        o
+        for o in step.obstacles
+        if not (o.risk and settings.unsafe_fixes) and not (o.code in passed and (o.scaling or o.code == "AMP018"))
+    ]
 
 
 def _too_old(step: TrainingStep, target: tuple[int, int]) -> Obstacle:
@@ -125,4 +135,5 @@ def _conversion(step: TrainingStep, settings: Settings, placement: Placement) ->
     imports = frozenset(text.strip() for text in adoption.imports)
     proof = Erases(imports, tuple(adoption.folds), tuple(adoption.floats))
     title = "Train under `torch.autocast` with a `GradScaler`" if adoption.scaling else "Train under `torch.autocast`"
-    return Fix(title, tuple(edits), Applicability.SAFE, proof)
+    risky = any(o.risk or o.code == "AMP010" for o in step.obstacles)
+    return Fix(title, tuple(edits), Applicability.UNSAFE if risky else Applicability.SAFE, proof)
