@@ -473,6 +473,7 @@ NOT_RESTORED = {
     ("scale", "c06b_penalty_helper"): "the loss knows the scale already",
     ("scale", "c06_parameter_penalty"): "the loss knows the scale already",
     ("scale", "c06b_input_penalty"): "the loss knows the scale already",
+    ("scale", "c20_divided_or_inline"): "one branch with a scaler and one without: that is how it is switched off",
     ("step", "c07_two_optimizers_retain_graph"): "one loss of two does not reach that optimizer",
     ("save", "c15_checkpoint_functions"): "no scaler is passed to the function that saves",
     ("load", "c15_checkpoint_functions"): "no scaler is passed to the function that loads",

@@ -264,8 +264,8 @@ class Obstacles:
                     reason = "computes a binary cross entropy on probabilities, which raises under autocast (AMP401)"
                     yield self._at("AMP021", call, f"`{self.tree.text(call.func)}` {reason}")
                     return
-                if (custom := self._custom_function(function)) is not None:
-                    yield custom
+                if (found := self._custom_function(function) or self._overflowing_mask(function)) is not None:
+                    yield found
                     return
 
     def _autocast_calls(self) -> Iterator[cst.Call]:
@@ -285,10 +285,31 @@ class Obstacles:
                         return self._at("AMP021", node, f"{reason}, so its forward and backward would meet different dtypes (AMP510)")
         return None
 
+    def _overflowing_mask(self, function: cst.FunctionDef) -> Obstacle | None:
+        """``scores.masked_fill(mask, -1e9)`` raises on half-precision scores; bfloat16 holds such a number (AMP403)."""
+        for node in self.flow.body[function]:
+            match node:
+                case cst.Call(
+                    func=cst.Attribute(attr=cst.Name(value="masked_fill" | "masked_fill_")), args=[_, cst.Arg(value=value)]
+                ) if abs(_number(value)) > words.LARGEST_HALF:
+                    reason = f"`{self.tree.text(value)}` does not fit float16, and `masked_fill` raises on half-precision scores (AMP403)"
+                    return Obstacle("AMP021", self.tree.span(node), reason, scaling=True, risk=True)
+        return None
+
     def _unprepared(self, cls: cst.ClassDef) -> bool:
         methods = [m for name in ("forward", "backward") if (m := self.flow.method(cls, name)) is not None]
         decorated = any(p.endswith("custom_fwd") for m in methods for d in m.decorators for p in self.flow.names.imported(d.decorator))
         return bool(methods) and not decorated and any(_mixes_dtypes(n) for m in methods for n in self.flow.body[m])
+
+
+def _number(node: cst.CSTNode) -> float:
+    """The value of a literal number, its sign included; 0 for anything else, and for infinities, which do fit."""
+    match node:
+        case cst.Integer() | cst.Float():
+            return float(node.evaluated_value)
+        case cst.UnaryOperation(operator=cst.Minus(), expression=inner):
+            return -_number(inner)
+    return 0.0
 
 
 def _mixes_dtypes(node: cst.CSTNode) -> bool:

@@ -128,6 +128,10 @@ class Paths(Generic[S]):
             case cst.Match():
                 ways = [self._suite(case.body, worlds) for case in node.cases]
                 return self._merged(Ways(on=worlds), *ways)
+        return self._simple(node, worlds)
+
+    def _simple(self, node: cst.CSTNode, worlds: frozenset[World[S]]) -> Ways[S]:
+        match node:
             case cst.Return():
                 return Ways(back=worlds)
             case cst.Continue():

@@ -187,10 +187,15 @@ class Scaling:
                     seen.add(expression)
                     for part in self._attached(expression):
                         stack += self._before(part, at)
-                        if isinstance(part, cst.Call) and self.code.roles.of(part.func) is Role.MODULE:
-                            found |= self.origins.of(part.func)
+                        if isinstance(part, cst.Call):
+                            found |= self._module(part.func)
             self._reached[act] = frozenset(found)
         return self._reached[act]
+
+    def _module(self, func: cst.BaseExpression) -> frozenset[Place]:
+        """The module that a call runs, or one that it is a part of."""
+        whole = func.value if isinstance(func, cst.Subscript) else func
+        return self.origins.of(whole) if self.code.roles.of(whole) is Role.MODULE else frozenset()
 
     def _attached(self, expression: cst.CSTNode) -> Iterator[cst.CSTNode]:
         """The parts of an expression that its gradient may flow to."""

@@ -65,6 +65,9 @@ DTYPE_SENSITIVE = {
 }  # fmt: skip
 """Operations that make an undecorated autograd function wrong under autocast or under a scaled gradient."""
 
+LARGEST_HALF = 65504.0
+"""The largest finite float16."""
+
 NO_GRAD = {"torch.no_grad", "torch.inference_mode", "torch.autograd.no_grad", "torch.autograd.inference_mode"}
 AUTOGRAD_GRAD = {"torch.autograd.grad"}
 AUTOGRAD_BACKWARD = {"torch.autograd.backward"}

@@ -135,5 +135,5 @@ def _conversion(step: TrainingStep, settings: Settings, placement: Placement) ->
     imports = frozenset(text.strip() for text in adoption.imports)
     proof = Erases(imports, tuple(adoption.folds), tuple(adoption.floats))
     title = "Train under `torch.autocast` with a `GradScaler`" if adoption.scaling else "Train under `torch.autocast`"
-    risky = any(o.risk or o.code == "AMP010" for o in step.obstacles)
+    risky = any(o.code == "AMP010" or (o.risk and (adoption.scaling or not o.scaling)) for o in step.obstacles)
     return Fix(title, tuple(edits), Applicability.UNSAFE if risky else Applicability.SAFE, proof)
