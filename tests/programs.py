@@ -162,8 +162,12 @@ class Script:
 
     def optimizer(self, role: str, *models: str) -> None:
         optim = self.imports.optim
-        parameters = " + ".join(f"list({m}.parameters())" for m in models) if models[1:] else f"{models[0]}.parameters()"
-        cls, options = self.pen.pick(("SGD", "lr=0.1"), ("Adam", "lr=0.01"), ("SGD", "lr=0.05, momentum=0.9"), ("AdamW", "lr=0.01"))
+        parameters = (
+            " + ".join(f"list({m}.parameters())" for m in models) if models[1:] else f"{models[0]}.parameters()"
+        )
+        cls, options = self.pen.pick(
+            ("SGD", "lr=0.1"), ("Adam", "lr=0.01"), ("SGD", "lr=0.05, momentum=0.9"), ("AdamW", "lr=0.01")
+        )
         if self.pen.rarely():
             parameters = f'[{{"params": {parameters}, "lr": 0.03}}]'
         if self.pen.rarely():
@@ -294,7 +298,7 @@ class Script:
                 return [f"{nn}.utils.clip_grad_value_({model}.parameters(), 0.05)"]
             case "loop":
                 change = self.pen.pick("p.grad.mul_(0.5)", "p.grad.clamp_(-0.1, 0.1)", "p.grad = p.grad * 0.5")
-                body: Code = [(f"if p.grad is not None:", [change])] if self.pen.maybe() else [change]
+                body: Code = [("if p.grad is not None:", [change])] if self.pen.maybe() else [change]
                 return [(f"for p in {model}.parameters():", body)]
             case "read":
                 return [f"log.append(sum(p.grad.abs().sum().item() for p in {model}.parameters()))"]
@@ -371,7 +375,9 @@ class Script:
         forward = self.loss(f"{model}({x})", y, model, loss)
         guard: Code = []
         if self.pen.rarely() and self.layout != "methods":
-            test = self.pen.pick(f"not {self.imports.torch}.isfinite({loss})", f"{loss}.item() > 0.9", f"{loss}.isnan().any()")
+            test = self.pen.pick(
+                f"not {self.imports.torch}.isfinite({loss})", f"{loss}.item() > 0.9", f"{loss}.isnan().any()"
+            )
             guard = [(f"if {test}:", [self.exit])]
         backward, touch = self.backward(loss, model), self.touch(model)
         step: Code = [f"{opt}.step()", *per_batch]
@@ -415,7 +421,9 @@ class Script:
             steps = [steps[0], ("if i % 2 == 0:", steps[1:])]
         self.per_epoch: Code = []
         backward = self.backward(loss, decoder)
-        return Iteration(self.moved(), self.clear(*optimizers), forward, [], [*backward, *touch, *steps], self.note(loss))
+        return Iteration(
+            self.moved(), self.clear(*optimizers), forward, [], [*backward, *touch, *steps], self.note(loss)
+        )
 
     def two(self) -> Iteration:
         """Two models with losses of their own over the same batch."""
@@ -453,7 +461,9 @@ class Script:
         if self.pen.rarely():
             noise = [noise[0], (f"with {torch}.no_grad():", [noise[1]])]
         if self.pen.maybe():
-            judged: Code = [f"loss_d = {self.judged(f'{disc}({x})', ones)} + {self.judged(f'{disc}(fake.detach())', zeros)}"]
+            judged: Code = [
+                f"loss_d = {self.judged(f'{disc}({x})', ones)} + {self.judged(f'{disc}(fake.detach())', zeros)}"
+            ]
             backward_d: Code = ["loss_d.backward()"]
         elif self.pen.maybe():
             judged = [
@@ -463,9 +473,21 @@ class Script:
             ]
             backward_d = ["loss_d.backward()"]
         else:
-            judged = [f"loss_d = {self.judged(f'{disc}({x})', ones)}", "loss_d.backward()", f"loss_f = {self.judged(f'{disc}(fake.detach())', zeros)}"]
+            judged = [
+                f"loss_d = {self.judged(f'{disc}({x})', ones)}",
+                "loss_d.backward()",
+                f"loss_f = {self.judged(f'{disc}(fake.detach())', zeros)}",
+            ]
             backward_d = ["loss_f.backward()"]
-        train_d = [*self.clear(opt_d), *noise, *judged, *backward_d, *self.touch(disc), f"{opt_d}.step()", "log.append(loss_d.item())"]
+        train_d = [
+            *self.clear(opt_d),
+            *noise,
+            *judged,
+            *backward_d,
+            *self.touch(disc),
+            f"{opt_d}.step()",
+            "log.append(loss_d.item())",
+        ]
         again: Code = [f"fake = {gen}(z)"] if noise[1:] != [f"fake = {gen}(z)"] or self.pen.maybe() else []
         train_g: Code = [
             *self.clear(opt_g), *again, f"loss_g = {self.judged(f'{disc}(fake)', ones)}",
@@ -484,7 +506,10 @@ class Script:
         opt = self["opt"]
         per_batch, self.per_epoch = self.scheduled(opt)
         forward = self.loss(f"{model}(part)", "goal", model, loss)
-        loop = (f"for part, goal in zip({x}.chunk(2), {y}.chunk(2)):", [*forward, f"({loss} / 2).backward()", f"total += {loss}.item()"])
+        loop = (
+            f"for part, goal in zip({x}.chunk(2), {y}.chunk(2)):",
+            [*forward, f"({loss} / 2).backward()", f"total += {loss}.item()"],
+        )
         update = ["total = 0.0", loop, *self.touch(model), f"{opt}.step()", *per_batch]
         return Iteration(self.moved(), self.clear(opt), [], [], update, ["log.append(total)"])
 
@@ -505,7 +530,10 @@ class Script:
                 return ["i = -1", ("while True:", ["i += 1", ("if i == 4:", ["break"]), *made, *body])]
             case "iterator":
                 fetch = [f"{x}, {y} = next(source)"]
-                return [f"source = iter({self['loader']})", (f"for i in range(len({self['loader']})):", [*fetch, *body])]
+                return [
+                    f"source = iter({self['loader']})",
+                    (f"for i in range(len({self['loader']})):", [*fetch, *body]),
+                ]
         raise AssertionError
 
     def loader(self) -> None:
@@ -526,7 +554,12 @@ class Script:
         if self.pen.maybe():
             inside = [f"score = {model}({torch}.ones(2, 3, device={device})).sum()", "log.append(score.item())"]
             return [f"{model}.eval()", (f"with {torch}.no_grad():", inside), f"{model}.train()"]
-        suite: Code = ["net.eval()", (f"with {torch}.no_grad():", ["score = net(rows).sum()"]), "net.train()", "return score.item()"]
+        suite: Code = [
+            "net.eval()",
+            (f"with {torch}.no_grad():", ["score = net(rows).sum()"]),
+            "net.train()",
+            "return score.item()",
+        ]
         self.functions.append(("def evaluate(net, rows):", suite))
         return [f"log.append(evaluate({model}, {torch}.ones(2, 3, device={device})))"]
 
@@ -539,7 +572,11 @@ class Script:
             entries = ", ".join(f'"{n}": {self.own}{n}.state_dict()' for n in roles)
             save: Code = [f'{torch}.save({{{entries}}}, "checkpoint.pt")']
         else:
-            save = ["state = {}", *(f'state["{n}"] = {self.own}{n}.state_dict()' for n in roles), f'{torch}.save(state, "checkpoint.pt")']
+            save = [
+                "state = {}",
+                *(f'state["{n}"] = {self.own}{n}.state_dict()' for n in roles),
+                f'{torch}.save(state, "checkpoint.pt")',
+            ]
         if self.pen.maybe():
             load = [f'{self.own}{n}.load_state_dict(saved["{n}"])' for n in roles]
             save += [f'saved = {torch}.load("checkpoint.pt")', *load]
@@ -708,5 +745,10 @@ def programs(draw: st.DrawFn) -> str:
     body = script.body()
     torch = script.imports.torch
     head = [*script.imports.lines, "", f"{torch}.manual_seed({draw(st.integers(0, 3))})", "log = []"]
-    layout = Layout(pen.pick("    ", "  ", "\t"), pen.maybe(), pen.pick("", ".backward()", ".step()", ".zero_grad("), pen.pick(0, 4, 7))
+    layout = Layout(
+        pen.pick("    ", "  ", "\t"),
+        pen.maybe(),
+        pen.pick("", ".backward()", ".step()", ".zero_grad("),
+        pen.pick(0, 4, 7),
+    )
     return layout.write([*head, *body, 'print("done", len(log))'])

@@ -8,8 +8,8 @@ from functools import cached_property
 import libcst as cst
 
 from ampify.model import vocabulary as words
-from ampify.model.flow import Flow, Place
-from ampify.model.roles import Role, Roles
+from ampify.model.flow import Place
+from ampify.model.roles import Role
 from ampify.model.step import (
     Act,
     Backward,
@@ -121,7 +121,9 @@ class Acts:
             if len(found) == 1 and found[0] is not None:
                 value = found[0]
         match value:
-            case cst.Call(func=cst.Attribute(value=scaler, attr=cst.Name(value="scale")), args=[arg]) if self.amp.is_scaler(scaler):
+            case cst.Call(func=cst.Attribute(value=scaler, attr=cst.Name(value="scale")), args=[arg]) if (
+                self.amp.is_scaler(scaler)
+            ):
                 return arg.value, scaler
         return loss, None
 
@@ -131,7 +133,9 @@ class Acts:
         if isinstance(func, cst.Attribute) and func.attr.value in words.CLIP_METHODS:
             return True
         name = func.attr.value if isinstance(func, cst.Attribute) else func.value if isinstance(func, cst.Name) else ""
-        given = any(self.roles.of(a.value) in (Role.MODULE, Role.OPTIMIZER) or [*self.modules(a.value)] for a in call.args)
+        given = any(
+            self.roles.of(a.value) in (Role.MODULE, Role.OPTIMIZER) or [*self.modules(a.value)] for a in call.args
+        )
         return "clip" in name and "grad" in name and given and self.flow.callee(call) is None
 
     def modules(self, node: cst.CSTNode) -> Iterator[Place]:
@@ -149,7 +153,7 @@ class Acts:
     # ------------------------------------------------------------------ gradients touched by hand
 
     def _gradient(self, node: cst.CSTNode) -> cst.CSTNode | None:
-        """The statement that reads or changes ``.grad``; None where it is only set to None, zeroed or asked for None."""
+        """The statement that reads or changes ``.grad``; None where it is only set to None, zeroed or tested."""
         if not (isinstance(node, cst.Attribute) and node.attr.value == "grad"):
             return None
         if self.flow.names.imported(node):
@@ -195,6 +199,4 @@ def _outputs(call: cst.Call, name: str) -> cst.BaseExpression | None:
 
 
 def _holds_parameters(node: cst.CSTNode) -> bool:
-    return any(
-        isinstance(n, cst.Attribute) and n.attr.value in ("parameters", "named_parameters") for n in walk(node)
-    )
+    return any(isinstance(n, cst.Attribute) and n.attr.value in ("parameters", "named_parameters") for n in walk(node))

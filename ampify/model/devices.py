@@ -62,7 +62,9 @@ class Devices:
         """Whether the value is there already: bound once, and before the place where it is to be named."""
         definitions = [d for d in self.flow.defining(place) if d.how is not How.CHANGE]
         if isinstance(place.root, cst.ClassDef):
-            early = [d for d in definitions if d.function is not function or _above(self.tree.span(d.node), before, self)]
+            early = [
+                d for d in definitions if d.function is not function or _above(self.tree.span(d.node), before, self)
+            ]
             return bool(early)
         scope = self.flow.names.inner.get(function)
         visible = scope is not None and scope.find(place.path[0]) is place.root

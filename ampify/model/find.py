@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import libcst as cst
@@ -34,7 +34,7 @@ from ampify.model.uses import find_uses
 from ampify.syntax import blocks
 from ampify.syntax.blocks import Function
 from ampify.syntax.tree import Tree
-from ampify.syntax.walk import arguments, walk_scope
+from ampify.syntax.walk import arguments
 
 
 def read(tree: Tree, path: str, target: tuple[int, int] | None = None) -> FileModel:
@@ -99,7 +99,9 @@ def _groups(acts: Acts) -> Iterator[list[Act]]:
             yield sorted(group, key=lambda a: (not isinstance(a, Backward), acts.tree.span(a.node).start))
 
 
-def _close(acts: Acts, function: Function, union: _Union, opened: dict[Function, _Open], above: frozenset[Function]) -> _Open:
+def _close(
+    acts: Acts, function: Function, union: _Union, opened: dict[Function, _Open], above: frozenset[Function]
+) -> _Open:
     """Connect the backwards and steps of one iteration in ``function``; what stays open is left to its callers."""
     if function in opened or function in above:
         return opened.get(function, _Open())
@@ -120,22 +122,24 @@ def _close(acts: Acts, function: Function, union: _Union, opened: dict[Function,
 
 def _connect(tree: Tree, own: _Open, union: _Union) -> _Open:
     left = _Open()
-    backs, steps = set(), set()
-    for (node, act), others, mine, theirs in [
-        *((s, own.backwards, steps, backs) for s in own.steps),
-        *((b, own.steps, backs, steps) for b in own.backwards),
-    ]:
-        partners = _same_iteration(tree, node, others)
-        if partners:
+    backs: set[Act] = set()
+    steps: set[Act] = set()
+    for node, act in own.steps:
+        if partners := _same_iteration(tree, node, own.backwards):
             union.join([act, *partners])
-            mine.add(act)
-            theirs.update(partners)
+            steps.add(act)
+            backs.update(partners)
+    for node, backward in own.backwards:
+        if partners := _same_iteration(tree, node, own.steps):
+            union.join([backward, *partners])
+            backs.add(backward)
+            steps.update(partners)
     left.backwards = [(n, a) for n, a in own.backwards if a not in backs]
     left.steps = [(n, a) for n, a in own.steps if a not in steps]
     return left
 
 
-def _same_iteration(tree: Tree, node: cst.CSTNode, others: Iterable[tuple[cst.CSTNode, Act]]) -> list[Act]:
+def _same_iteration(tree: Tree, node: cst.CSTNode, others: Sequence[tuple[cst.CSTNode, Act]]) -> list[Act]:
     """The others in the innermost loop around ``node`` that holds any, else all of the function's."""
     for loop in blocks.loops(tree, node):
         if found := [act for n, act in others if tree.contains(loop, n)]:
@@ -173,7 +177,12 @@ def _join_stepless(acts: Acts, union: _Union) -> None:
     """Backwards of one function that no step was found for are one finding."""
     for found in acts.direct.values():
         alone = [a for a in found if isinstance(a, Backward)]
-        alone = [a for group in union.groups() for a in group if a in alone and not any(isinstance(o, OptimizerStep) for o in group)]
+        alone = [
+            a
+            for group in union.groups()
+            for a in group
+            if a in alone and not any(isinstance(o, OptimizerStep) for o in group)
+        ]
         if len(alone) > 1:
             union.join(alone)
 
@@ -218,7 +227,7 @@ def _describe(acts: Acts, group: list[Act]) -> TrainingStep:
     probable = forward.probabilities  # before the obstacles are read: it may find some
     obstacles: list[Obstacle] = [*Obstacles(acts, [*every], forward).all()]
     checkpoints = tuple(_checkpoints(code, steps))
-    reaching = Reaching(code).used_at([n for n in _used(every, forward, acts)])
+    reaching = Reaching(code).used_at(_used(every, forward, acts))
     needing = dict.fromkeys([*functions, *(r.function for r in forward.found), *(c.function for c in checkpoints)])
     inner = [a.function for a in others if isinstance(a, InnerGradient | GradientUse)]
     reach = reaching.solve([(a.optimizer, a.function) for a in steps], [*needing, *inner])
@@ -254,7 +263,10 @@ def _mixed(code: Code, every: Iterable[Act], forward: Forward) -> bool:
         return True
     for region in forward.found:
         for statement in (*region.statements, *(h.expression for h in region.hoists)):
-            if any(isinstance(p, cst.With) and any(code.amp.is_autocast(i.item) for i in p.items) for p in code.tree.parents(statement)):
+            if any(
+                isinstance(p, cst.With) and any(code.amp.is_autocast(i.item) for i in p.items)
+                for p in code.tree.parents(statement)
+            ):
                 return True
     return code.amp.touched or any(_half(code, call) for call in code.flow.calls)
 
@@ -264,7 +276,9 @@ def _half(code: Code, call: cst.Call) -> bool:
     if not isinstance(call.func, cst.Attribute) or code.roles.of(call.func.value) is not Role.MODULE:
         return False
     dtypes = {p for a in arguments(call) for p in code.flow.names.imported(a)}
-    return call.func.attr.value in ("half", "bfloat16") or bool(dtypes & {"torch.float16", "torch.half", "torch.bfloat16"})
+    return call.func.attr.value in ("half", "bfloat16") or bool(
+        dtypes & {"torch.float16", "torch.half", "torch.bfloat16"}
+    )
 
 
 def _checkpoints(code: Code, steps: list[OptimizerStep]) -> Iterator[Checkpoint]:
@@ -273,12 +287,16 @@ def _checkpoints(code: Code, steps: list[OptimizerStep]) -> Iterator[Checkpoint]
     optimizers = {p for a in steps for p in _family(code, a.optimizer)}
     for call in flow.calls:
         match call.func:
-            case cst.Attribute(value=optimizer, attr=cst.Name(value="state_dict")) if flow.place(optimizer) in optimizers:
+            case cst.Attribute(value=optimizer, attr=cst.Name(value="state_dict")) if (
+                flow.place(optimizer) in optimizers
+            ):
                 element = flow.names.parent[call]
                 display = flow.names.parent[element] if isinstance(element, cst.DictElement) else None
                 if isinstance(display, cst.Dict):
                     yield Checkpoint(flow.function(call), optimizer, display=display)
-            case cst.Attribute(value=optimizer, attr=cst.Name(value="load_state_dict")) if flow.place(optimizer) in optimizers:
+            case cst.Attribute(value=optimizer, attr=cst.Name(value="load_state_dict")) if (
+                flow.place(optimizer) in optimizers
+            ):
                 source = _loaded(call)
                 if source is not None:
                     yield Checkpoint(flow.function(call), optimizer, load=call, source=source)
@@ -297,7 +315,9 @@ def _family(code: Code, expression: cst.CSTNode) -> set[Place]:
         found.add(place)
         for d in flow.assigned(place):
             values = [*flow.passed(d)] if isinstance(d.node, cst.Param) else [d.value]
-            stack += [p for v in values if v is not None and (p := flow.place(v)) and code.roles.at(p) is Role.OPTIMIZER]
+            stack += [
+                p for v in values if v is not None and (p := flow.place(v)) and code.roles.at(p) is Role.OPTIMIZER
+            ]
         for call, function in ((c, f) for f, calls in flow.sites.items() for c in calls):
             for name in (p.name for p in (*function.params.params, *function.params.kwonly_params)):
                 value = flow.argument(call, function, name.value)
@@ -312,6 +332,3 @@ def _loaded(call: cst.Call) -> cst.BaseExpression | None:
         case [cst.Arg(value=cst.Subscript(value=cst.Name() as source))]:
             return source
     return None
-
-
-__all__ = ["read", "walk_scope"]

@@ -112,7 +112,9 @@ class Flow:
         """The class whose instance ``name`` is, where it is the first parameter of a method."""
         match self.names.scope[name].lookup(name.value):
             case [binding] if binding.how is Bound.PARAM:
-                function = next(p for p in self.tree.parents(binding.node) if isinstance(p, cst.FunctionDef | cst.Lambda))
+                function = next(
+                    p for p in self.tree.parents(binding.node) if isinstance(p, cst.FunctionDef | cst.Lambda)
+                )
                 if isinstance(function, cst.FunctionDef) and (cls := blocks.method_class(self.tree, function)):
                     static = any(dotted(d.decorator) == ("staticmethod",) for d in function.decorators)
                     first = next(iter(params(function)), None)
@@ -213,7 +215,8 @@ class Flow:
         """The definitions whose value ``place`` may hold at statement ``use``."""
         function = self.function(use)
         here = [d for d in self.defining(place) if d.function is function]
-        before, after = [], []
+        before: list[Definition] = []
+        after: list[Definition] = []
         at = self.tree.span(use).start
         for d in here:
             early = isinstance(d.node, cst.Param) or self.tree.span(d.node).start < at
@@ -304,7 +307,9 @@ class Flow:
     def _method_callee(self, call: cst.Call) -> cst.FunctionDef | None:
         func = call.func
         if isinstance(func, cst.Attribute) and not self.names.imported(func.value):
-            if (cls := self.instance_class(func.value)) is not None and (found := self.method(cls, func.attr.value)):
+            cls = self.instance_class(func.value)
+            found = self.method(cls, func.attr.value) if cls is not None else None
+            if found is not None:
                 return found
         if isinstance(func, cst.Name | cst.Attribute) and (cls := self.instance_class(func)) is not None:
             return self.method(cls, "forward") or self.method(cls, "__call__")
@@ -369,19 +374,19 @@ class Flow:
     @cached_property
     def escaping(self) -> set[cst.FunctionDef]:
         """Functions that are also handed around as values: not all of their calls can be seen."""
-        found: set[cst.FunctionDef] = set()
-        for function in self.functions:
-            for node in self.body[function]:
-                parent = self.names.parent[node]
-                if isinstance(node, cst.Name) and _is_value(node, parent):
-                    target = self.named(node)
-                    if isinstance(target, cst.FunctionDef) and target.name is not node:
-                        found.add(target)
-                if isinstance(node, cst.Attribute) and not (isinstance(parent, cst.Call) and parent.func is node):
-                    if isinstance(node.value, cst.Name) and (cls := self._self_class(node.value)):
-                        if (target := self.method(cls, node.attr.value)) is not None:
-                            found.add(target)
-        return found
+        found = (self._handed_around(node) for function in self.functions for node in self.body[function])
+        return {target for target in found if target is not None}
+
+    def _handed_around(self, node: cst.CSTNode) -> cst.FunctionDef | None:
+        parent = self.names.parent[node]
+        match node:
+            case cst.Name() if _is_value(node, parent):
+                target = self.named(node)
+                return target if isinstance(target, cst.FunctionDef) and target.name is not node else None
+            case cst.Attribute(value=cst.Name() as base) if not (isinstance(parent, cst.Call) and parent.func is node):
+                cls = self._self_class(base)
+                return self.method(cls, node.attr.value) if cls is not None else None
+        return None
 
     def passed(self, parameter: Definition) -> Iterator[cst.BaseExpression]:
         """What the calls in this file pass for a parameter."""

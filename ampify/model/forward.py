@@ -17,7 +17,7 @@ from ampify.model.acts import Acts
 from ampify.model.flow import Definition, How, Place, operands, params
 from ampify.model.probabilities import Probabilities, Source, Unseen
 from ampify.model.roles import Role
-from ampify.model.step import Act, Backward, Hoist, InnerGradient, Obstacle, OptimizerStep, Region
+from ampify.model.step import Act, Backward, Hoist, InnerGradient, Obstacle, Region
 from ampify.syntax import blocks
 from ampify.syntax.blocks import Block, Function
 from ampify.syntax.walk import arguments, walk, walk_scope
@@ -32,8 +32,9 @@ _LEAVING = {
 }  # fmt: skip
 _MOVES = {
     "reshape", "view", "flatten", "squeeze", "unsqueeze", "permute", "transpose", "contiguous", "to", "expand", "size",
-    "append", "extend", "insert", "add", "update", "detach", "detach_", "item", "float", "cpu", "clone", "tuple", "list",
-    "requires_grad_", "dict", "zip", "enumerate", "values", "items", "len", "print", "isinstance", "int", "range", "backward",
+    "append", "extend", "insert", "add", "update", "detach", "detach_", "item", "float", "cpu", "clone", "tuple",
+    "list", "requires_grad_", "dict", "zip", "enumerate", "values", "items", "len", "print", "isinstance", "int",
+    "range", "backward",
 }  # fmt: skip
 _PLAIN_CALLS = {"sum", "len", "float", "list", "tuple", "int", "print", "isinstance", "range", "zip", "enumerate"}
 
@@ -190,16 +191,19 @@ class Forward:
             return False
         base = Place(d.place.root, d.place.path[:-1])
         made = [o.value for o in self.flow.assigned(base) if o.value is not None and o.how is How.ASSIGN]
-        return bool(made) and all(self.made_by(v) and all(p.startswith("torch.") for p in self.made_by(v)) for v in made)
+        return bool(made) and all(
+            self.made_by(v) and all(p.startswith("torch.") for p in self.made_by(v)) for v in made
+        )
 
     def _low_value(self, value: cst.CSTNode, seen: frozenset[Definition]) -> bool:
         statement = blocks.small_statement_of(self.tree, value)
         for part in self._flowing(value):
             if isinstance(part, cst.Call) and self.runs_module(part):
                 return True
-            if (place := self.flow.place(part)) is not None and self._carries(place):
-                if any(self._low_definition(d, seen) for d in self.flow.reaching(place, statement)):
-                    return True
+            place = self.flow.place(part)
+            reached = self.flow.reaching(place, statement) if place is not None and self._carries(place) else []
+            if any(self._low_definition(d, seen) for d in reached):
+                return True
         return False
 
     def runs_module(self, call: cst.Call) -> bool:
@@ -260,7 +264,9 @@ class Forward:
     def made_by(self, node: cst.CSTNode, seen: frozenset[Place] = frozenset()) -> frozenset[str]:
         """The library constructors whose result ``node`` may be."""
         match node:
-            case cst.Name() | cst.Attribute() | cst.Subscript() if (place := self.flow.place(node)) and place not in seen:
+            case cst.Name() | cst.Attribute() | cst.Subscript() if (
+                place := self.flow.place(node)
+            ) and place not in seen:
                 values = [
                     v
                     for d in self.flow.assigned(place)
@@ -297,7 +303,7 @@ class Forward:
                 if not inline and not self.reads_low(arg.value, statement):
                     continue
                 if not self._takes_tensor(call, arg):
-                    reason = f"`{self.tree.text(arg.value)}` may be more than a tensor, and a loss that autocast forbids needs it in float32"
+                    reason = f"`{self.tree.text(arg.value)}` may be no tensor, and the loss needs it in float32"
                     self.obstacles.append(Obstacle("AMP021", self.tree.span(arg), reason))
                 elif inline:
                     hoists.append(Hoist(arg.value, to_float=True))
@@ -311,7 +317,7 @@ class Forward:
         return hoists, floats
 
     def _takes_tensor(self, call: cst.Call, arg: cst.Arg) -> bool:
-        """Whether an argument can only be a tensor: PyTorch's losses take nothing else, a helper shows it by its use."""
+        """Whether an argument can only be a tensor: PyTorch's losses take nothing else, a helper shows it."""
         callee = self.flow.callee(call)
         if callee is None:
             return True
@@ -321,7 +327,9 @@ class Forward:
         name = next((n for n in names if self.flow.argument(call, callee, n.value) is arg.value), None)
         place = self.flow.place(name) if name is not None else None
         return place is not None and all(
-            self._as_tensor(node) for node in self.flow.body[callee] if node is not name and self.flow.place(node) == place
+            self._as_tensor(node)
+            for node in self.flow.body[callee]
+            if node is not name and self.flow.place(node) == place
         )
 
     def _as_tensor(self, node: cst.CSTNode) -> bool:
@@ -366,7 +374,7 @@ class Forward:
 
     def regions(self) -> Iterator[Region]:
         """The runs to wrap, function by function in source order."""
-        touched = {f: None for f in self._statements.values()}
+        touched = dict.fromkeys(self._statements.values())
         for function in self.flow.functions:
             if function in touched:
                 body = function.body if isinstance(function, cst.FunctionDef) else function
@@ -390,8 +398,8 @@ class Forward:
                 yield from [*Probabilities(self).of(value)]
             except Unseen:
                 reason = (
-                    f"the sigmoid behind `{self.tree.text(value)}` cannot be seen, and in float16 it saturates until the "
-                    "gradient of the binary cross entropy overflows (AMP401); take logits with `BCEWithLogitsLoss`"
+                    f"the sigmoid behind `{self.tree.text(value)}` cannot be seen, and in float16 it saturates until "
+                    "the gradient of the binary cross entropy overflows (AMP401); take logits with `BCEWithLogitsLoss`"
                 )
                 self.obstacles.append(Obstacle("AMP021", self.tree.span(call), reason, risk=True))
                 return
@@ -399,11 +407,15 @@ class Forward:
     def _probable(self, call: cst.Call) -> Iterator[cst.BaseExpression]:
         """What the first argument of a binary cross entropy is, in a helper seen from the call of the helper."""
         callee = self.flow.callee(call)
-        direct = self.flow.names.imported(call.func) & words.BCE_FUNCTIONS or self.made_by(call.func) & words.BCE_MODULES
+        direct = (
+            self.flow.names.imported(call.func) & words.BCE_FUNCTIONS or self.made_by(call.func) & words.BCE_MODULES
+        )
         if direct or callee is None:
-            yield from [a for a in arguments(call)][:1]
+            yield from [*arguments(call)][:1]
             return
-        inner = (n for f in (callee, *self.flow.reachable(callee)) for n in self.flow.body[f] if isinstance(n, cst.Call))
+        inner = (
+            n for f in (callee, *self.flow.reachable(callee)) for n in self.flow.body[f] if isinstance(n, cst.Call)
+        )
         for node in inner:
             if self.flow.names.imported(node.func) & words.BCE_FUNCTIONS or self.made_by(node.func) & words.BCE_MODULES:
                 given = node.args[0].value if node.args else None
@@ -415,14 +427,16 @@ class Forward:
         """Values that islands take in float32, sigmoids before them, and distributions in the modules of this file."""
         yield from dict.fromkeys(self._distributed())
         yield from (source.argument for source in self.probabilities if source.argument is not None)
-        for function in {f: None for f in self._statements.values()}:
+        for function in dict.fromkeys(self._statements.values()):
             for node in self.flow.body[function]:
                 if isinstance(node, cst.BaseSmallStatement) and self.island(node):
                     yield from self.inputs(node)[1]
 
     def _distributed(self) -> Iterator[cst.BaseExpression]:
         """What modules give to the distributions that they make: sampling and log-probabilities need float32."""
-        calls = [n for r in self.found for s in (*r.statements, *(h.expression for h in r.hoists)) for n in walk_scope(s)]
+        calls = [
+            n for r in self.found for s in (*r.statements, *(h.expression for h in r.hoists)) for n in walk_scope(s)
+        ]
         for call in (n for n in calls if isinstance(n, cst.Call)):
             callee = self.flow.callee(call)
             for function in (callee, *self.flow.reachable(callee)) if callee is not None else ():
@@ -463,7 +477,7 @@ class Forward:
         yield from self._closed(run, function)
 
     def _closed(self, run: list[cst.CSTNode], function: Function) -> Iterator[Region]:
-        """A run begins where something is computed: moving results about and plain arithmetic are not worth a region."""
+        """A run begins where something is computed: moving results about is not worth a region."""
         first = next((i for i, s in enumerate(run) if self._runs_any(s) or self._computes(s)), None)
         if first is not None:
             yield Region(function, tuple(run[first:]))
@@ -512,31 +526,37 @@ class Forward:
                 return self._only_forward(statement)
             case cst.FunctionDef() | cst.ClassDef():
                 return False
-        return not any(self._hoists(s) or self._stops(s) for s in walk_scope(statement) if isinstance(s, cst.BaseSmallStatement))
+        return not any(
+            self._hoists(s) or self._stops(s) for s in walk_scope(statement) if isinstance(s, cst.BaseSmallStatement)
+        )
 
     def _once(self, statement: cst.CSTNode) -> bool:
         """Whether a statement runs before the loop of its function that holds the backward: it is no part of a step."""
         for backward in self.backwards:
             if backward.function is self.flow.function(statement):
                 loop = next(reversed([*blocks.loops(self.tree, backward.node)]), None)
-                if loop is None or loop is statement or self.tree.contains(loop, statement) or self.tree.contains(statement, loop):
+                if (
+                    loop is None
+                    or loop is statement
+                    or self.tree.contains(loop, statement)
+                    or self.tree.contains(statement, loop)
+                ):
                     return False
         return any(b.function is self.flow.function(statement) for b in self.backwards)
 
     def _only_forward(self, loop: cst.For | cst.While) -> bool:
         """A loop goes whole under autocast if all it does is feed the loss; others are entered."""
         small = [n for n in walk_scope(loop.body) if isinstance(n, cst.BaseSmallStatement)]
-        return all(n in self._statements or isinstance(n, cst.Continue | cst.Break | cst.Pass) for n in small) and not any(
-            self._stops(n) or self._hoists(n) for n in small
-        )
+        return all(
+            n in self._statements or isinstance(n, cst.Continue | cst.Break | cst.Pass) for n in small
+        ) and not any(self._stops(n) or self._hoists(n) for n in small)
 
     def _hoists(self, statement: cst.CSTNode) -> list[Hoist]:
         """Expressions of a simple statement that must move into the region before it."""
         found: list[Hoist] = []
         for small in self._simple(statement):
-            if small in self._statements or self.island(small):
-                if self.island(small):
-                    found += self.inputs(small)[0]
+            if self.island(small):
+                found += self.inputs(small)[0]
             found += [
                 Hoist(act.loss if isinstance(act, Backward) else act.outputs, to_float=False)
                 for act in self._acts_of(small)
@@ -573,7 +593,9 @@ class Forward:
                 return True
             case cst.With():
                 switched_off = any(self._no_grad(item.item) for item in node.items)
-                return (switched_off and self._runs_any(node)) or any(self.code.amp.is_autocast(i.item) for i in node.items)
+                return (switched_off and self._runs_any(node)) or any(
+                    self.code.amp.is_autocast(i.item) for i in node.items
+                )
             case cst.Attribute(attr=cst.Name(value="data")):
                 return self._written(node)
             case cst.Call():
@@ -588,7 +610,9 @@ class Forward:
 
     def _evaluates(self, function: cst.FunctionDef) -> bool:
         """A function that switches gradients off and runs modules: its casts must not enter a training region."""
-        return any(isinstance(n, cst.With) and any(self._no_grad(i.item) for i in n.items) for n in self.flow.body[function])
+        return any(
+            isinstance(n, cst.With) and any(self._no_grad(i.item) for i in n.items) for n in self.flow.body[function]
+        )
 
     def _no_grad(self, node: cst.CSTNode) -> bool:
         return isinstance(node, cst.Call) and bool(self.flow.names.imported(node.func) & words.NO_GRAD)

@@ -12,11 +12,10 @@ from ampify.model.devices import accelerated
 from ampify.model.flow import Place
 from ampify.model.forward import Forward
 from ampify.model.roles import Role
-from ampify.model.step import Backward, GradientUse, InnerGradient, Obstacle, OptimizerStep
+from ampify.model.step import Act, Backward, GradientUse, InnerGradient, Obstacle, OptimizerStep
 from ampify.syntax import blocks
 from ampify.syntax.blocks import Function
 from ampify.syntax.walk import arguments, dotted, walk, walk_scope
-
 
 _SCALING = {"AMP010", "AMP011", "AMP013", "AMP014", "AMP019", "AMP020"}
 
@@ -24,7 +23,7 @@ _SCALING = {"AMP010", "AMP011", "AMP013", "AMP014", "AMP019", "AMP020"}
 class Obstacles:
     """The obstacles of one step, given its acts and its forward."""
 
-    def __init__(self, acts: Acts, step: list[Backward | OptimizerStep | GradientUse | InnerGradient], forward: Forward) -> None:
+    def __init__(self, acts: Acts, step: list[Act], forward: Forward) -> None:
         self.acts, self.step, self.forward = acts, step, forward
         self.code, self.tree, self.flow, self.roles = acts.code, acts.tree, acts.flow, acts.roles
         self.functions: list[Function] = list(dict.fromkeys(a.function for a in step))
@@ -35,7 +34,8 @@ class Obstacles:
     def all(self) -> Iterator[Obstacle]:
         checks = (
             self._closures, self._manual_updates, self._functional, self._two_phase, self._hooks, self._no_step,
-            self._other_dtypes, self._unknown_forward, self._no_accelerator, self._shared, self._kept, self._hazards, self._sharded,
+            self._other_dtypes, self._unknown_forward, self._no_accelerator, self._shared, self._kept, self._hazards,
+            self._sharded,
         )  # fmt: skip
         for check in checks:
             yield from check()
@@ -52,7 +52,9 @@ class Obstacles:
             given = [a.value for a in act.node.args if a.value is not act.optimizer]
             closure = next((v for v in given if self._callable(v)), None)
             if closure is not None:
-                yield self._at("AMP010", act.node, f"`{self.tree.text(act.optimizer)}` is given a closure that evaluates the model")
+                yield self._at(
+                    "AMP010", act.node, f"`{self.tree.text(act.optimizer)}` is given a closure that evaluates the model"
+                )
             elif self.forward.made_by(act.optimizer) & words.CLOSURE_OPTIMIZERS:
                 yield self._at("AMP010", act.node, "LBFGS evaluates the model several times per step through a closure")
 
@@ -69,14 +71,18 @@ class Obstacles:
             match node:
                 case cst.AugAssign():
                     target, value = node.target, [node.value]
-                case cst.Call(func=cst.Attribute(value=receiver, attr=cst.Name(value=name))) if (
-                    name.endswith("_") and not name.endswith("__")
-                ):
+                case cst.Call(func=cst.Attribute(value=receiver, attr=cst.Name(value=name))) if name.endswith(
+                    "_"
+                ) and not name.endswith("__"):
                     target, value = receiver, [*arguments(node)]
                 case cst.Assign(targets=[one]):
                     target, value = one.target, [node.value]
             if target is not None and not _mentions(target, "grad") and self._updates(target, value):
-                yield self._at("AMP011", node, "parameters are updated by hand from `.grad`, so nothing would unscale the gradients")
+                yield self._at(
+                    "AMP011",
+                    node,
+                    "parameters are updated by hand from `.grad`, so nothing would unscale the gradients",
+                )
                 return
 
     def _updates(self, target: cst.CSTNode, value: list[cst.CSTNode]) -> bool:
@@ -84,7 +90,9 @@ class Obstacles:
         base = dotted(target)
         while base and base[-1] == "data":
             base = base[:-1]
-        owners = {dotted(n.value) for v in value for n in walk(v) if isinstance(n, cst.Attribute) and n.attr.value == "grad"}
+        owners = {
+            dotted(n.value) for v in value for n in walk(v) if isinstance(n, cst.Attribute) and n.attr.value == "grad"
+        }
         return bool(base) and base in owners
 
     def _functional(self) -> Iterator[Obstacle]:
@@ -92,47 +100,73 @@ class Obstacles:
             if isinstance(node, cst.Call):
                 for path in self.flow.names.imported(node.func):
                     if path.startswith(words.FUNCTIONAL_TRAINING):
-                        yield self._at("AMP012", node, f"`{path}` computes gradients functionally, outside the reach of a GradScaler")
+                        yield self._at(
+                            "AMP012",
+                            node,
+                            f"`{path}` computes gradients functionally, outside the reach of a GradScaler",
+                        )
                         return
         for act in self.step:
-            if isinstance(act, InnerGradient) and blocks.small_statement_of(self.tree, act.node) not in self.forward.sliced:
-                yield self._at("AMP012", act.node, "the result of `torch.autograd.grad` is used for more than a penalty on the loss")
+            if (
+                isinstance(act, InnerGradient)
+                and blocks.small_statement_of(self.tree, act.node) not in self.forward.sliced
+            ):
+                yield self._at(
+                    "AMP012",
+                    act.node,
+                    "the result of `torch.autograd.grad` is used for more than a penalty on the loss",
+                )
                 return
 
     def _two_phase(self) -> Iterator[Obstacle]:
         for node in self.nodes:
-            if isinstance(node, cst.Call) and isinstance(node.func, cst.Attribute) and node.func.attr.value in words.TWO_PHASE_STEPS:
-                yield self._at("AMP013", node, "the optimizer steps twice per iteration (SAM style), which a GradScaler cannot unscale")
+            if (
+                isinstance(node, cst.Call)
+                and isinstance(node.func, cst.Attribute)
+                and node.func.attr.value in words.TWO_PHASE_STEPS
+            ):
+                yield self._at(
+                    "AMP013",
+                    node,
+                    "the optimizer steps twice per iteration (SAM style), which a GradScaler cannot unscale",
+                )
                 return
 
     # ------------------------------------------------------------------ AMP014 to AMP016
 
     def _hooks(self) -> Iterator[Obstacle]:
         for call in self.flow.calls:
-            if isinstance(call.func, cst.Attribute) and call.func.attr.value in words.GRADIENT_HOOKS:
-                if not self.flow.names.imported(call.func) and not self._linear(call):
-                    yield self._at("AMP014", call, "a gradient hook sees gradients while they are multiplied by the loss scale")
-                    return
+            hook = isinstance(call.func, cst.Attribute) and call.func.attr.value in words.GRADIENT_HOOKS
+            if hook and not self.flow.names.imported(call.func) and not self._linear(call):
+                reason = "a gradient hook sees gradients while they are multiplied by the loss scale"
+                yield self._at("AMP014", call, reason)
+                return
 
     def _linear(self, call: cst.Call) -> bool:
         """``lambda g: g * mask`` commutes with scaling."""
         match call.args:
-            case [cst.Arg(value=cst.Lambda(params=cst.Parameters(params=[cst.Param(name=cst.Name(value=g))]), body=body))]:
+            case [
+                cst.Arg(value=cst.Lambda(params=cst.Parameters(params=[cst.Param(name=cst.Name(value=g))]), body=body))
+            ]:
                 match body:
                     case cst.UnaryOperation(operator=cst.Minus(), expression=cst.Name(value=negated)):
                         return negated == g
                     case cst.BinaryOperation(left=left, operator=cst.Multiply() | cst.Divide(), right=right):
                         uses = [_reads_name(left, g), _reads_name(right, g)]
-                        bare = (left if uses[0] else right)
+                        bare = left if uses[0] else right
                         return sum(uses) == 1 and isinstance(bare, cst.Name)
-                    case cst.Call(func=cst.Attribute(value=cst.Name(value=base), attr=cst.Name(value="mul" | "mul_" | "div"))):
+                    case cst.Call(
+                        func=cst.Attribute(value=cst.Name(value=base), attr=cst.Name(value="mul" | "mul_" | "div"))
+                    ):
                         return base == g and not any(_reads_name(a, g) for a in arguments(body))
         return False
 
     def _no_step(self) -> Iterator[Obstacle]:
         if self.steps:
             if all(self._owns_inputs(act) for act in self.steps):
-                yield self._at("AMP015", self.steps[0].node, "its optimizer changes an input, not the parameters of a module")
+                yield self._at(
+                    "AMP015", self.steps[0].node, "its optimizer changes an input, not the parameters of a module"
+                )
             return
         open_steps = any(isinstance(a, OptimizerStep) for acts in self.acts.direct.values() for a in acts)
         first = self.backwards[0]
@@ -142,7 +176,9 @@ class Obstacles:
         elif open_steps or not self._inputs_only():
             yield self._at("AMP017", first.node, "no `optimizer.step()` could be connected to this backward")
         else:
-            yield self._at("AMP015", first.node, "no optimizer steps after this backward: it computes gradients of inputs")
+            yield self._at(
+                "AMP015", first.node, "no optimizer steps after this backward: it computes gradients of inputs"
+            )
 
     def _outside(self, first: Backward) -> Obstacle | None:
         """Gradients that are kept where no `GradScaler` sees them."""
@@ -150,20 +186,29 @@ class Obstacles:
             if isinstance(node, cst.Call):
                 for path in self.flow.names.imported(node.func):
                     if path.startswith(words.DISTRIBUTED_BACKWARD):
-                        return self._at("AMP017", first.node, "distributed autograd keeps its gradients in a context that no GradScaler sees")
+                        return self._at(
+                            "AMP017",
+                            first.node,
+                            "distributed autograd keeps its gradients in a context that no GradScaler sees",
+                        )
         return None
 
     def _inputs_only(self) -> bool:
         """Whether gradients of inputs are what the backward is for."""
         return not any(
-            isinstance(n, cst.Call) and isinstance(n.func, cst.Attribute) and n.func.attr.value == "step" for n in self.nodes
+            isinstance(n, cst.Call) and isinstance(n.func, cst.Attribute) and n.func.attr.value == "step"
+            for n in self.nodes
         ) or any(isinstance(n, cst.Attribute) and n.attr.value == "grad" for n in self.nodes)
 
     def _owns_inputs(self, act: OptimizerStep) -> bool:
         """``Adam([image.requires_grad_()])``: a list of tensors that are no module's parameters."""
         place = self.flow.place(act.optimizer)
         for d in self.flow.assigned(place) if place else ():
-            if isinstance(d.value, cst.Call) and d.value.args and isinstance(d.value.args[0].value, cst.Tuple | cst.List):
+            if (
+                isinstance(d.value, cst.Call)
+                and d.value.args
+                and isinstance(d.value.args[0].value, cst.Tuple | cst.List)
+            ):
                 elements = [e.value for e in d.value.args[0].value.elements if isinstance(e, cst.Element)]
                 if elements and all(self._input(e) for e in elements):
                     return True
@@ -204,7 +249,9 @@ class Obstacles:
         for call in self.flow.calls:
             for path in self.flow.names.imported(call.func):
                 if self.steps and path.startswith(words.FULLY_SHARDED):
-                    reason = f"`{path}` shards the parameters over processes, which needs a scaler that agrees across them"
+                    reason = (
+                        f"`{path}` shards the parameters over processes, which needs a scaler that agrees across them"
+                    )
                     yield self._at("AMP017", call, reason)
                     return
 
@@ -214,21 +261,30 @@ class Obstacles:
 
     def _no_accelerator(self) -> Iterator[Obstacle]:
         if not accelerated(self.code):
-            yield self._at("AMP018", self.backwards[0].node, "no use of CUDA or another accelerator was found in this file")
+            yield self._at(
+                "AMP018", self.backwards[0].node, "no use of CUDA or another accelerator was found in this file"
+            )
 
     def _shared(self) -> Iterator[Obstacle]:
         """Two optimizers over the same parameters, stepped without a backward in between."""
         owners: dict[Place, Place] = {}
-        ordered = sorted((a for a in self.step if isinstance(a, OptimizerStep | Backward)), key=lambda a: self.tree.span(a.node).start)
+        ordered = sorted(
+            (a for a in self.step if isinstance(a, OptimizerStep | Backward)),
+            key=lambda a: self.tree.span(a.node).start,
+        )
         for act in ordered:
             if isinstance(act, Backward):
                 owners.clear()
                 continue
             optimizer = self.flow.place(act.optimizer)
-            for module in self.owned(act) if optimizer else ():
+            for module in self.owned(act):
+                if optimizer is None:
+                    break
                 if owners.setdefault(module, optimizer) != optimizer:
                     names = " and ".join(f"`{p.path[-1]}`" for p in (owners[module], optimizer))
-                    yield self._at("AMP019", act.node, f"{names} own the same parameters, which would be unscaled twice")
+                    yield self._at(
+                        "AMP019", act.node, f"{names} own the same parameters, which would be unscaled twice"
+                    )
                     return
 
     def owned(self, act: OptimizerStep) -> Iterator[Place]:
@@ -242,16 +298,27 @@ class Obstacles:
         """``bank[name] += p.grad``, ``grads.append(p.grad.clone())``: gradients stored while scaled."""
         for act in self.step:
             if isinstance(act, GradientUse) and not act.clips and self._stores(act.node):
-                yield self._at("AMP020", act.node, "gradients are kept outside the optimizer, where their scale would be unknown later")
+                yield self._at(
+                    "AMP020",
+                    act.node,
+                    "gradients are kept outside the optimizer, where their scale would be unknown later",
+                )
                 return
 
     def _stores(self, node: cst.CSTNode) -> bool:
         if isinstance(node, cst.AugAssign | cst.Assign):
             targets = [node.target] if isinstance(node, cst.AugAssign) else [t.target for t in node.targets]
-            stored = any(isinstance(t, cst.Subscript) or (isinstance(t, cst.Attribute) and not _mentions(t, "grad")) for t in targets)
+            stored = any(
+                isinstance(t, cst.Subscript) or (isinstance(t, cst.Attribute) and not _mentions(t, "grad"))
+                for t in targets
+            )
             return stored and _whole_gradient(node.value)
         for n in walk_scope(node):
-            if isinstance(n, cst.Call) and isinstance(n.func, cst.Attribute) and n.func.attr.value in ("append", "add", "put"):
+            if (
+                isinstance(n, cst.Call)
+                and isinstance(n.func, cst.Attribute)
+                and n.func.attr.value in ("append", "add", "put")
+            ):
                 return any(_whole_gradient(a) for a in arguments(n))
         return False
 
@@ -281,8 +348,14 @@ class Obstacles:
                 case cst.Call(func=cst.Attribute(value=cst.Name() as name, attr=cst.Name(value="apply"))):
                     cls = self.flow.named(name)
                     if isinstance(cls, cst.ClassDef) and self._unprepared(cls):
-                        reason = f"the autograd function `{name.value}` is not decorated with `custom_fwd` and `custom_bwd`"
-                        return self._at("AMP021", node, f"{reason}, so its forward and backward would meet different dtypes (AMP510)")
+                        reason = (
+                            f"the autograd function `{name.value}` is not decorated with `custom_fwd` and `custom_bwd`"
+                        )
+                        return self._at(
+                            "AMP021",
+                            node,
+                            f"{reason}, so its forward and backward would meet different dtypes (AMP510)",
+                        )
         return None
 
     def _overflowing_mask(self, function: cst.FunctionDef) -> Obstacle | None:
@@ -290,15 +363,21 @@ class Obstacles:
         for node in self.flow.body[function]:
             match node:
                 case cst.Call(
-                    func=cst.Attribute(attr=cst.Name(value="masked_fill" | "masked_fill_")), args=[_, cst.Arg(value=value)]
+                    func=cst.Attribute(attr=cst.Name(value="masked_fill" | "masked_fill_")),
+                    args=[_, cst.Arg(value=value)],
                 ) if abs(_number(value)) > words.LARGEST_HALF:
-                    reason = f"`{self.tree.text(value)}` does not fit float16, and `masked_fill` raises on half-precision scores (AMP403)"
+                    reason = f"`{self.tree.text(value)}` does not fit float16, so `masked_fill` would raise (AMP403)"
                     return Obstacle("AMP021", self.tree.span(node), reason, scaling=True, risk=True)
         return None
 
     def _unprepared(self, cls: cst.ClassDef) -> bool:
         methods = [m for name in ("forward", "backward") if (m := self.flow.method(cls, name)) is not None]
-        decorated = any(p.endswith("custom_fwd") for m in methods for d in m.decorators for p in self.flow.names.imported(d.decorator))
+        decorated = any(
+            p.endswith("custom_fwd")
+            for m in methods
+            for d in m.decorators
+            for p in self.flow.names.imported(d.decorator)
+        )
         return bool(methods) and not decorated and any(_mixes_dtypes(n) for m in methods for n in self.flow.body[m])
 
 
@@ -337,7 +416,9 @@ def _whole_gradient(node: cst.CSTNode) -> bool:
             return True
         case cst.Attribute(value=inner, attr=cst.Name(value="data")):
             return _whole_gradient(inner)
-        case cst.Call(func=cst.Attribute(value=inner, attr=cst.Name(value="clone" | "detach" | "cpu" | "view" | "flatten"))):
+        case cst.Call(
+            func=cst.Attribute(value=inner, attr=cst.Name(value="clone" | "detach" | "cpu" | "view" | "flatten"))
+        ):
             return _whole_gradient(inner)
         case cst.ListComp(elt=elt) | cst.GeneratorExp(elt=elt):
             return _whole_gradient(elt)
@@ -350,6 +431,18 @@ def _is_input(value: cst.BaseExpression) -> bool:
     """A tensor made from data or noise: cloned, loaded, random, or marked to require a gradient."""
     match value:
         case cst.Call(func=func):
-            name = func.attr.value if isinstance(func, cst.Attribute) else func.value if isinstance(func, cst.Name) else ""
-            return name in ("clone", "randn", "rand", "requires_grad_", "randn_like", "Variable", "to", "zeros", "from_numpy")
+            name = (
+                func.attr.value if isinstance(func, cst.Attribute) else func.value if isinstance(func, cst.Name) else ""
+            )
+            return name in (
+                "clone",
+                "randn",
+                "rand",
+                "requires_grad_",
+                "randn_like",
+                "Variable",
+                "to",
+                "zeros",
+                "from_numpy",
+            )
     return False

@@ -71,7 +71,7 @@ class Probabilities:
 
     def _called(self, call: cst.Call, index: int | None) -> Iterator[Source]:
         made = self.forward.made_by(call.func)
-        if self.flow.names.imported(call.func) & _SIGMOIDS or made and made <= _SIGMOID_MODULES:
+        if self.flow.names.imported(call.func) & _SIGMOIDS or (made and made <= _SIGMOID_MODULES):
             yield Source(argument=call.args[0].value)
         elif isinstance(call.func, cst.Attribute) and call.func.attr.value in ("sigmoid", "softmax", *_SHAPES):
             last = call.func.attr.value not in _SHAPES

@@ -98,9 +98,13 @@ class Reaching:
         if not sites:
             self._refuse(function.name, f"`{name}` is given its optimizer by code outside this file")
         if function in self.flow.escaping:
-            self._refuse(function.name, f"`{name}` is also passed around as a value, so not all of its calls can be seen")
+            self._refuse(
+                function.name, f"`{name}` is also passed around as a value, so not all of its calls can be seen"
+            )
         if self._overridden(function):
-            self._refuse(function.name, f"`{name}` is overridden in this file, so its signature cannot be changed safely")
+            self._refuse(
+                function.name, f"`{name}` is overridden in this file, so its signature cannot be changed safely"
+            )
         for call in sites:
             if any(a.star == "**" for a in call.args):
                 self._refuse(call, f"this call of `{name}` passes its arguments as a dictionary")
@@ -142,7 +146,9 @@ class Reaching:
     def _settle(self) -> None:
         """One home per function or class: after the last optimizer, in the block that leads to all of them."""
         if len({home.cls for home in self.homes}) > 1:
-            self._refuse(self.homes[0].after, "its optimizers are made in different places, so they cannot share one scaler")
+            self._refuse(
+                self.homes[0].after, "its optimizers are made in different places, so they cannot share one scaler"
+            )
             self.homes = self.homes[:1]
             return
         if self.homes and self.homes[0].cls is not None:
@@ -158,7 +164,9 @@ class Reaching:
         if len(functions) > 1:
             first = next((f for f in functions if isinstance(f, cst.FunctionDef) and f.name.value == "__init__"), None)
             if first is None:
-                self._refuse(homes[0].after, "its optimizers are made in several methods, so they cannot share one scaler")
+                self._refuse(
+                    homes[0].after, "its optimizers are made in several methods, so they cannot share one scaler"
+                )
             functions = [first or functions[0]]
         return self._last([h for h in homes if h.function is functions[0]])
 
@@ -173,9 +181,8 @@ class Reaching:
         """``a``, or the statement around it that stands in a block around ``b`` too."""
         child = a
         for parent in self.tree.parents(a):
-            if isinstance(parent, Block):
-                if self.tree.contains(parent, b):
-                    return child
+            if isinstance(parent, Block) and self.tree.contains(parent, b):
+                return child
             child = parent
         return a
 

@@ -201,7 +201,9 @@ class Roles:
         if path in words.OPTIMIZER_FACTORIES:
             return Role.OPTIMIZER
         if path in words.MODULE_WRAPPERS:
-            return (self.of(call.args[0].value) if call.args else None) or (None if path.startswith("copy") else Role.MODULE)
+            return (self.of(call.args[0].value) if call.args else None) or (
+                None if path.startswith("copy") else Role.MODULE
+            )
         if path in words.SCALERS:
             return Role.SCALER
         if path in words.DEVICES:
@@ -227,7 +229,7 @@ class Roles:
                     return Role.OPTIMIZER
                 if "lr_scheduler" in path:
                     return Role.SCHEDULER
-                if path.startswith("torch.nn.") or path.startswith(words.MODULE_MODULES):
+                if path.startswith(words.MODULE_MODULES):
                     is_loss = cls.name.value.endswith(words.LOSS_SUFFIXES) or path.endswith("Loss")
                     return Role.LOSS if is_loss else Role.MODULE
                 if path.startswith("transformers.") and "Model" in path:
@@ -253,7 +255,9 @@ class Roles:
         optim = isinstance(name, str) and "optim" in name.lower()
         first = call.args[0].value if call.args else None
         given = first is not None and _gives_parameters(first) and (optim or bool(name and str(name)[0].isupper()))
-        reflected = isinstance(call.func, cst.Call) and any("torch.optim" in self.names.imported(a) for a in arguments(call.func))
+        reflected = isinstance(call.func, cst.Call) and any(
+            "torch.optim" in self.names.imported(a) for a in arguments(call.func)
+        )
         return given or reflected
 
     # ------------------------------------------------------------------ evidence of use
@@ -275,9 +279,9 @@ class Roles:
                     case "eval" | "train" if len(call.args) <= 1 and not _takes_data(call):
                         yield place, Role.MODULE
             for path in self.names.imported(call.func):
-                if path.startswith(words.SCHEDULER_MODULES) and (first := _first(call, "optimizer")) is not None:
-                    if (place := self.flow.place(first)) is not None:
-                        yield place, Role.OPTIMIZER
+                first = _first(call, "optimizer") if path.startswith(words.SCHEDULER_MODULES) else None
+                if first is not None and (place := self.flow.place(first)) is not None:
+                    yield place, Role.OPTIMIZER
         yield from ((place, Role.OPTIMIZER) for place in stepped & zeroed)
 
     def _named(self) -> None:
@@ -294,9 +298,13 @@ _BUILTINS = {"list", "filter", "sum", "len", "print", "sorted", "chain", "tuple"
 
 def _by_name(name: str) -> Role | None:
     words_ = name.lower().strip("_").split("_")
-    if any(w.startswith("optim") or w == "opt" for w in words_) and not {"path", "state", "dict", "name", "args"} & {*words_}:
+    if any(w.startswith("optim") or w == "opt" for w in words_) and not {"path", "state", "dict", "name", "args"} & {
+        *words_
+    }:
         return Role.OPTIMIZER if name.lower() not in ("opt", "opts", "options") else None
-    if any(w in ("model", "net", "network", "encoder", "decoder", "generator", "discriminator", "critic") for w in words_):
+    if any(
+        w in ("model", "net", "network", "encoder", "decoder", "generator", "discriminator", "critic") for w in words_
+    ):
         return Role.MODULE if not {"path", "dir", "name", "file", "args", "state", "dict", "type"} & {*words_} else None
     if any(w in ("criterion", "criteria") for w in words_) or name.lower() in ("loss_fn", "loss_func", "loss_function"):
         return Role.LOSS
@@ -308,14 +316,18 @@ def _gives_parameters(node: cst.CSTNode) -> bool:
     from ampify.syntax.walk import walk
 
     return any(
-        isinstance(n, cst.Call) and isinstance(n.func, cst.Attribute) and n.func.attr.value in ("parameters", "named_parameters")
+        isinstance(n, cst.Call)
+        and isinstance(n.func, cst.Attribute)
+        and n.func.attr.value in ("parameters", "named_parameters")
         for n in walk(node)
-    )  # fmt: skip
+    )
 
 
 def _takes_data(call: cst.Call) -> bool:
     """``X.train(True)`` switches a mode; ``X.train(loader)`` does not."""
-    return any(not (isinstance(a, cst.Name) and a.value in ("True", "False", "mode", "training")) for a in arguments(call))
+    return any(
+        not (isinstance(a, cst.Name) and a.value in ("True", "False", "mode", "training")) for a in arguments(call)
+    )
 
 
 def _first(call: cst.Call, name: str) -> cst.BaseExpression | None:

@@ -19,7 +19,8 @@ MODULE_WRAPPERS = {
     "torch.nn.SyncBatchNorm.convert_sync_batchnorm",
 }  # fmt: skip
 SAME_OBJECT = {
-    "to", "cuda", "cpu", "train", "eval", "double", "float", "half", "bfloat16", "requires_grad_", "share_memory", "apply"
+    "to", "cuda", "cpu", "train", "eval", "double", "float", "half", "bfloat16", "requires_grad_", "share_memory",
+    "apply",
 }  # fmt: skip
 """Methods of a module that return the module itself."""
 
@@ -28,7 +29,7 @@ HOUSEKEEPING = SAME_OBJECT | {
     "named_children", "state_dict", "load_state_dict", "zero_grad", "no_sync", "add_module", "register_buffer",
     "register_parameter", "register_forward_hook", "register_forward_pre_hook", "get_parameter", "get_submodule",
     "save_pretrained", "gradient_checkpointing_enable", "compile", "reset_parameters", "init_weights", "extra_repr",
-    "named_modules", "type", "print", "save", "load", "size", "summary",
+    "type", "print", "save", "load", "size", "summary",
 }  # fmt: skip
 """Methods of a module that run no forward."""
 
@@ -39,8 +40,8 @@ BCE_FUNCTIONS = {"torch.nn.functional.binary_cross_entropy", "torch.binary_cross
 DISTRIBUTIONS = "torch.distributions."
 
 TENSOR_METHODS = {
-    "view", "view_as", "reshape", "flatten", "squeeze", "unsqueeze", "permute", "transpose", "contiguous", "expand", "mean",
-    "sum", "pow", "exp", "log", "abs", "sqrt", "clamp", "float", "detach", "size", "shape", "dim", "mul", "add", "sub",
+    "view", "view_as", "reshape", "flatten", "squeeze", "unsqueeze", "permute", "transpose", "contiguous", "expand",
+    "mean", "sum", "pow", "exp", "log", "abs", "sqrt", "clamp", "float", "detach", "size", "shape", "dim", "mul", "add", "sub",
     "div", "norm", "sigmoid", "softmax", "log_softmax", "t", "T", "gather", "masked_select", "numel", "device", "dtype",
 }  # fmt: skip
 
@@ -55,8 +56,10 @@ CLIPS = {
     f"torch.nn.utils.{name}"
     for name in ("clip_grad_norm_", "clip_grad_norm", "clip_grad_value_", "clip_grads_with_norm_", "get_total_norm")
 } | {
-    f"torch.nn.utils.clip_grad.{name}" for name in ("clip_grad_norm_", "clip_grad_value_", "clip_grad_norm")
-} | {"timm.utils.dispatch_clip_grad", "timm.utils.clip_grad.dispatch_clip_grad", "timm.utils.adaptive_clip_grad"}  # fmt: skip
+    "torch.nn.utils.clip_grad.clip_grad_norm_", "torch.nn.utils.clip_grad.clip_grad_value_",
+    "torch.nn.utils.clip_grad.clip_grad_norm", "timm.utils.dispatch_clip_grad",
+    "timm.utils.clip_grad.dispatch_clip_grad", "timm.utils.adaptive_clip_grad",
+}  # fmt: skip
 CLIP_METHODS = {"clip_grad_norm_", "clip_grad_value_"}
 
 DTYPE_SENSITIVE = {
@@ -82,4 +85,9 @@ GRADIENT_HOOKS = {
     "register_full_backward_pre_hook", "register_backward_hook", "register_comm_hook",
 }  # fmt: skip
 DISTRIBUTED_BACKWARD = ("torch.distributed.autograd",)
-FULLY_SHARDED = ("torch.distributed.fsdp", "torch.distributed._composable.fsdp", "torch.distributed.tensor", "deepspeed")
+FULLY_SHARDED = (
+    "torch.distributed.fsdp",
+    "torch.distributed._composable.fsdp",
+    "torch.distributed.tensor",
+    "deepspeed",
+)

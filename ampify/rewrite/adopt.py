@@ -20,7 +20,6 @@ from ampify.syntax import blocks
 from ampify.syntax.blocks import Function
 from ampify.syntax.walk import dotted, target_names
 
-
 _FLOAT = "\0"
 """Stands for ``.float()`` in a text that is on its way; no Python source holds it."""
 
@@ -63,7 +62,7 @@ class Adoption:
 
     def _is_free(self, name: str) -> bool:
         reach = self.step.reach
-        functions: list[cst.CSTNode] = [h.function for h in reach.homes] + [*reach.parameters, *self.step.functions]
+        functions = [*(h.function for h in reach.homes), *reach.parameters, *self.step.functions]
         classes = {h.cls for h in reach.homes if h.cls is not None}
         attributes = {d.place.path[0] for c in classes for d in self.flow.definitions.get(c, ())}
         if any(h.cls is not None for h in reach.homes):
@@ -138,7 +137,9 @@ class Adoption:
         home = self._visible(function)
         if home is not None:
             device = self._home_device(home)
-            attribute = device.expression is not None and dotted(device.expression)[0] == self._maybe_self(home.function)
+            attribute = device.expression is not None and dotted(device.expression)[0] == self._maybe_self(
+                home.function
+            )
             prefix = f"{self._self(function)}." if home.cls is not None else ""
             if home.cls is None or (attribute and device.is_object) or device.expression is None:
                 return self._device_type(device, home=True)
@@ -164,7 +165,7 @@ class Adoption:
             if not device.is_object:
                 made = self.spell("torch.device", home.after)
                 lines.append(f"{prefix}{self.device_type} = {made}({self.tree.text(device.expression)}).type")
-            enabled = f'{self._device_type(device, True, prefix)} == "cuda"'
+            enabled = f'{self._device_type(device, home=True, prefix=prefix)} == "cuda"'
         lines.append(f"{prefix}{self.use_amp} = {enabled}")
         if self.scaling:
             lines += self._made(home, device, prefix)
@@ -173,7 +174,7 @@ class Adoption:
     def _made(self, home: Home, device: Device, prefix: str) -> list[str]:
         old = self.settings.target_torch is not None and self.settings.target_torch < (2, 3)
         path = "torch.cuda.amp.GradScaler" if old else "torch.amp.GradScaler"
-        arguments = [] if old else [self._device_type(device, True, prefix)]
+        arguments = [] if old else [self._device_type(device, home=True, prefix=prefix)]
         arguments.append(f"enabled={prefix}{self.use_amp}")
         head = f"{prefix}{self.scaler_name} = {self.spell(path, home.after)}"
         return self._lines(home.after, head, arguments, "")
@@ -189,7 +190,9 @@ class Adoption:
             yield edit.parameter(self.tree, function, self.scaler_name)
         for call, function, caller in self.step.reach.calls:
             by_keyword = edit.takes_keyword(function) or any(a.keyword is not None or a.star for a in call.args)
-            missing = len([a for a in call.args if a.keyword is None]) < len(function.params.params) - self.flow.bound(call, function)
+            missing = len([a for a in call.args if a.keyword is None]) < len(function.params.params) - self.flow.bound(
+                call, function
+            )
             name = self.scaler(caller)
             yield edit.argument(self.tree, call, f"{self.scaler_name}={name}" if by_keyword or missing else name)
 

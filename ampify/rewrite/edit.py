@@ -20,7 +20,9 @@ def insert(at: int, text: str) -> Edit:
 def crowded(tree: Tree, node: cst.CSTNode) -> bool:
     """Whether the statement of ``node`` shares its line with others, or with the head of its block."""
     line = next(p for p in (node, *tree.parents(node)) if isinstance(p, cst.BaseStatement | cst.SimpleStatementSuite))
-    return isinstance(line, cst.SimpleStatementSuite) or (isinstance(line, cst.SimpleStatementLine) and len(line.body) > 1)
+    return isinstance(line, cst.SimpleStatementSuite) or (
+        isinstance(line, cst.SimpleStatementLine) and len(line.body) > 1
+    )
 
 
 def before(tree: Tree, node: cst.CSTNode, *lines: str) -> Edit:
@@ -131,8 +133,8 @@ def parameter(tree: Tree, function: cst.FunctionDef, name: str) -> Edit:
 
 def _param_end(tree: Tree, param: cst.Param) -> int:
     """Behind a parameter's annotation and default: the span of a `Param` is that of its name."""
-    last = param.default or (param.annotation and param.annotation.annotation) or param.name
-    return tree.span(last).end
+    annotation = param.annotation.annotation if param.annotation is not None else param.name
+    return tree.span(param.default if param.default is not None else annotation).end
 
 
 def takes_keyword(function: cst.FunctionDef) -> bool:

@@ -59,9 +59,9 @@ class _Function:
         for call, callee in self.acts.calls(self.function):
             below = [*self.acts.below(callee)]
             complete = any(isinstance(a, OptimizerStep) for a in below)
-            if any(isinstance(a, kind) for a in below) and not complete:
-                if kind is Backward or not any(isinstance(a, Backward) for a in below):
-                    yield call, []
+            other = kind is GradientUse and any(isinstance(a, Backward) for a in below)
+            if any(isinstance(a, kind) for a in below) and not complete and not other:
+                yield call, []
 
     def at(self, node: cst.CSTNode) -> int:
         return self.tree.span(node).start
@@ -177,8 +177,8 @@ class _Function:
 
     def _unscale(self, act: OptimizerStep, body: Block) -> None:
         """Before the first access to the gradients of ``act``'s optimizer on the way to its step."""
-        previous = max((self.at(s.node) for s in self.steps if s is not act and self._same(s, act)
-                        and self.at(s.node) < self.at(act.node) and not self._exclusive(s, act)), default=-1)  # fmt: skip
+        earlier = [s for s in self.steps if s is not act and self._same(s, act) and not self._exclusive(s, act)]
+        previous = max((self.at(s.node) for s in earlier if self.at(s.node) < self.at(act.node)), default=-1)
         first = min((self.at(n) for n, _ in self.backwards if self.tree.contains(body, n)), default=-1)
         way = [
             (node, owners)
@@ -220,7 +220,9 @@ class _Function:
 
     def _insert(self, nodes: list[cst.CSTNode], act: OptimizerStep, body: Block) -> None:
         block = self._common(nodes[0], act, body)
-        if any(isinstance(p, cst.For) and p not in [*blocks.loops(self.tree, body)] for p in self._loops_below(act, block)):
+        if any(
+            isinstance(p, cst.For) and p not in [*blocks.loops(self.tree, body)] for p in self._loops_below(act, block)
+        ):
             raise Misplaced(act.node, "its optimizers step in a loop after their gradients were touched")
         holder = blocks.stands_in(self.tree, act.node, block)
         assert holder is not None
@@ -240,6 +242,7 @@ class _Function:
 
     def _cleared(self, block: Block, body: Block) -> bool:
         """Whether ``zero_grad`` runs on each way through ``block``: then the condition of the step is only a guard."""
+
         def clears(statement: cst.CSTNode) -> bool:
             return any(
                 isinstance(n, cst.Call) and isinstance(n.func, cst.Attribute) and n.func.attr.value == "zero_grad"
@@ -253,7 +256,11 @@ class _Function:
         holders = list(dict.fromkeys(blocks.stands_in(self.tree, n, block) for n in nodes))
         first = holders[0]
         assert first is not None
-        if len(holders) == 1 and isinstance(first, cst.If | cst.With | cst.Try) and first is not self._own_holder(block, act):
+        if (
+            len(holders) == 1
+            and isinstance(first, cst.If | cst.With | cst.Try)
+            and first is not self._own_holder(block, act)
+        ):
             for inner in blocks.blocks(first):
                 if below := [n for n in nodes if self.tree.contains(inner, n)]:
                     self._descend(inner, below, act)

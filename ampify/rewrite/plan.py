@@ -119,7 +119,9 @@ def _in_the_way(step: TrainingStep, settings: Settings, scaling: bool) -> list[O
 
 def _too_old(step: TrainingStep, target: tuple[int, int]) -> Obstacle:
     version = ".".join(map(str, target))
-    reason = f"the project allows torch {version}, which has no `torch.autocast`; raise its pin or pass `--target-torch`"
+    reason = (
+        f"the project allows torch {version}, which has no `torch.autocast`; raise its pin or pass `--target-torch`"
+    )
     return Obstacle("AMP017", step.span, reason)
 
 

@@ -17,7 +17,12 @@ def importer_of(path: Path, names: Collection[str]) -> Path | None:
     stem = path.parent.name if path.stem == "__init__" else path.stem
     needles = [name.encode() for name in names]
     for other, raw in _sources(_project(path.resolve())):
-        if other != path.resolve() and stem.encode() in raw and any(n in raw for n in needles) and _uses(raw, stem, names):
+        if (
+            other != path.resolve()
+            and stem.encode() in raw
+            and any(n in raw for n in needles)
+            and _uses(raw, stem, names)
+        ):
             return other
     return None
 

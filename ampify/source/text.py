@@ -68,10 +68,8 @@ class SourceText:
         """The line ending in use at ``offset``, so that a CRLF file gets CRLF insertions."""
         if match := _NEWLINE.search(self.text, offset):
             return match[0]
-        last = None
-        for last in _NEWLINE.finditer(self.text):
-            pass
-        return last[0] if last else "\n"
+        used = [match[0] for match in _NEWLINE.finditer(self.text)]
+        return used[-1] if used else "\n"
 
     def __getitem__(self, span: Span) -> str:
         return self.text[span.start : span.end]
