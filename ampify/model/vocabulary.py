@@ -41,8 +41,9 @@ DISTRIBUTIONS = "torch.distributions."
 
 TENSOR_METHODS = {
     "view", "view_as", "reshape", "flatten", "squeeze", "unsqueeze", "permute", "transpose", "contiguous", "expand",
-    "mean", "sum", "pow", "exp", "log", "abs", "sqrt", "clamp", "float", "detach", "size", "shape", "dim", "mul", "add", "sub",
-    "div", "norm", "sigmoid", "softmax", "log_softmax", "t", "T", "gather", "masked_select", "numel", "device", "dtype",
+    "mean", "sum", "pow", "exp", "log", "abs", "sqrt", "clamp", "float", "detach", "size", "shape", "dim", "mul",
+    "add", "sub", "div", "norm", "sigmoid", "softmax", "log_softmax", "t", "T", "gather", "masked_select", "numel",
+    "device", "dtype",
 }  # fmt: skip
 
 LOADERS = {"torch.utils.data.DataLoader", "torch_geometric.loader.DataLoader", "torch_geometric.data.DataLoader"}

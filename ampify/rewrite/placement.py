@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import libcst as cst
 
 from ampify.model.flow import Place
+from ampify.model.origins import Origins, related
 from ampify.model.step import Backward, GradientUse, OptimizerStep, TrainingStep
 from ampify.syntax import blocks
 from ampify.syntax.blocks import Block, Function
@@ -34,17 +35,17 @@ class Placement:
 
 def place(step: TrainingStep) -> Placement:
     """The placement for all functions of a step; raises `Misplaced`."""
-    placement = Placement()
+    placement, origins = Placement(), Origins(step.code)
     for function in dict.fromkeys(act.function for act in step.every(OptimizerStep)):
-        _Function(step, function, placement).place()
+        _Function(step, function, placement, origins).place()
     return placement
 
 
 class _Function:
     """Placement within one function."""
 
-    def __init__(self, step: TrainingStep, function: Function, placement: Placement) -> None:
-        self.step, self.function, self.placement = step, function, placement
+    def __init__(self, step: TrainingStep, function: Function, placement: Placement, origins: Origins) -> None:
+        self.step, self.function, self.placement, self.origins = step, function, placement, origins
         self.tree: Tree = step.tree
         self.acts = step.context
         self.steps = [a for a in step.every(OptimizerStep) if a.function is function]
@@ -110,13 +111,13 @@ class _Function:
 
     def _exclusive(self, a: OptimizerStep, b: OptimizerStep) -> bool:
         """Whether two steps stand in different branches of one statement."""
-        around = {id(p): p for p in self.tree.parents(a.node)}
-        child: cst.CSTNode = b.node
-        for parent in self.tree.parents(b.node):
-            if id(parent) in around:
-                return isinstance(parent, cst.If)
-            child = parent
-        return child is a.node
+        return self._apart(a.node, b.node)
+
+    def _apart(self, a: cst.CSTNode, b: cst.CSTNode) -> bool:
+        """Whether the innermost statement around both nodes is one that chooses between them."""
+        around = {id(p) for p in self.tree.parents(a)}
+        common = next((p for p in self.tree.parents(b) if id(p) in around), None)
+        return isinstance(common, cst.If)
 
     def _update(self, block: Block, group: list[OptimizerStep]) -> None:
         holders: dict[cst.CSTNode, list[OptimizerStep]] = {}
@@ -127,11 +128,13 @@ class _Function:
         last = [*holders][-1]
         if len(holders) == 1 and not (early and self._conditional(last)):
             self._inside(last, holders[last])
+            self._jumps(block, early, before=last)
         elif early or any(self._always(h, acts) for h, acts in holders.items()):
             self.placement.updates[last] = self.function
+            unscaled = [n for n in touched if any(a in group for a in self.placement.unscales[n])]
+            self._jumps(block, [*unscaled, *(a.node for a in group)], before=None)
         else:
             self._separate(block, holders)
-        self._jumps(block, [*holders], early)
 
     def _conditional(self, holder: cst.CSTNode) -> bool:
         return isinstance(holder, cst.If)
@@ -163,15 +166,31 @@ class _Function:
         complete = _has_else(holder)
         return complete and all(any(self.tree.contains(p, a.node) for a in acts) for p in parts)
 
-    def _jumps(self, block: Block, holders: list[cst.CSTNode], early: list[cst.CSTNode]) -> None:
+    def _jumps(self, block: Block, begins: list[cst.CSTNode], before: cst.CSTNode | None) -> None:
         """After `unscale_` or a step, leaving the iteration without `update` would break the next one."""
-        begins = [self.at(n) for n in early] + [self.at(h) for h in holders[:-1]]
-        if not begins:
-            return
+        end = self.at(before) if before is not None else max(self.at(u) for u in self._holders(block, begins)) + 1
         for statement in blocks.statements(block):
-            if min(begins) < self.at(statement) < self.at(holders[-1]) and statement not in holders:
+            if self.at(statement) < end:
                 for jump in blocks.jumps(statement):
-                    self.placement.early_updates[jump] = self.function
+                    self._leave(block, begins, jump)
+
+    def _leave(self, block: Block, begins: list[cst.CSTNode], jump: cst.CSTNode) -> None:
+        """An update before ``jump``, if a scaler may be at work there."""
+        begun = [n for n in begins if self.at(n) < self.at(jump) and not self._apart(n, jump)]
+        if not begun:
+            return
+        if not any(self._surely(n, jump, block) for n in begun):
+            raise Misplaced(jump, "the iteration is left at a place where an optimizer may have stepped or not")
+        self.placement.early_updates[jump] = self.function
+
+    def _holders(self, block: Block, nodes: list[cst.CSTNode]) -> list[cst.CSTNode]:
+        return [h for n in nodes if (h := blocks.stands_in(self.tree, n, block)) is not None]
+
+    def _surely(self, node: cst.CSTNode, later: cst.CSTNode, block: Block) -> bool:
+        """Whether ``node`` has run whenever ``later`` is reached: no condition around it that is not around both."""
+        around = {id(p) for p in self.tree.parents(later)}
+        way = [p for p in self.tree.parents(node) if self.tree.contains(block, p)]
+        return all(id(p) in around or not isinstance(p, cst.If) for p in way)
 
     # ------------------------------------------------------------------ unscale_
 
@@ -207,16 +226,14 @@ class _Function:
     def _owns(self, act: OptimizerStep, owners: list[Place]) -> bool:
         """Whether the optimizer may own the touched gradients: unknown counts as yes."""
         owned = self._owned(act)
-        return not owners or not owned or bool(owned & set(owners))
+        touched = frozenset(p for owner in owners for p in self.origins.of(owner))
+        return not touched or not owned or related(owned, touched)
 
-    def _owned(self, act: OptimizerStep) -> set[Place]:
-        flow = self.step.code.flow
-        place_ = flow.place(act.optimizer)
-        found: set[Place] = set()
-        for d in flow.assigned(place_) if place_ else ():
-            if isinstance(d.value, cst.Call):
-                found |= {p for a in d.value.args[:1] for p in self.acts.modules(a.value)}
-        return found
+    def _owned(self, act: OptimizerStep) -> frozenset[Place]:
+        """The modules whose parameters the optimizer was made with, wherever that was."""
+        made = [d.value for place in self.origins.of(act.optimizer) for d in self.step.code.flow.assigned(place)]
+        given = [a.value for value in made if isinstance(value, cst.Call) for a in value.args[:1]]
+        return frozenset(p for value in given for m in self.acts.modules(value) for p in self.origins.of(m))
 
     def _insert(self, nodes: list[cst.CSTNode], act: OptimizerStep, body: Block) -> None:
         block = self._common(nodes[0], act, body)
