@@ -1,8 +1,8 @@
 """Composes random float32 training scripts that run in milliseconds on a CPU; knows nothing of what becomes of them.
 
-A script is drawn piece by piece: how modules are imported, how the device is chosen, what the models, the losses and the
-optimizers are, where gradients are cleared, touched and applied, how often, and into which functions, methods or classes
-the pieces are cut. Each gathers numbers in a list `log` and prints a last line.
+A script is drawn piece by piece: how modules are imported, how the device is chosen, what the models, the losses and
+the optimizers are, where gradients are cleared, touched and applied, how often, and into which functions, methods or
+classes the pieces are cut. Each gathers numbers in a list `log` and prints a last line.
 """
 
 from __future__ import annotations
@@ -40,17 +40,29 @@ IMPORTS = (
     Imports(("import torch",), nn="torch.nn", functional="torch.nn.functional"),
     Imports(("import torch as th", "from torch import nn, optim"), "th", "nn", "optim", "nn.functional"),
     Imports(
-        ("import torch", "import torch.nn.functional as F", "from torch import nn", "from torch.nn.utils import clip_grad_norm_"),
+        (
+            "import torch",
+            "import torch.nn.functional as F",
+            "from torch import nn",
+            "from torch.nn.utils import clip_grad_norm_",
+        ),
         clip="clip_grad_norm_",
     ),
-    Imports(("import torch, torch.nn as tnn", "from torch.nn import functional as F", "from torch import optim as O"), nn="tnn", optim="O"),
-)  # fmt: skip
+    Imports(
+        ("import torch, torch.nn as tnn", "from torch.nn import functional as F", "from torch import optim as O"),
+        nn="tnn",
+        optim="O",
+    ),
+)
 
+ROLES = ("model", "opt", "crit", "loss", "out", "x", "y", "loader")
 NAMES = (
-    {"model": "model", "opt": "optimizer", "crit": "criterion", "loss": "loss", "out": "output", "x": "x", "y": "y", "loader": "loader"},
-    {"model": "net", "opt": "opt", "crit": "loss_fn", "loss": "err", "out": "pred", "x": "inputs", "y": "labels", "loader": "batches"},
-    {"model": "student", "opt": "solver", "crit": "objective", "loss": "cost", "out": "logits", "x": "data", "y": "target", "loader": "train_loader"},
-)  # fmt: skip
+    dict(zip(ROLES, ("model", "optimizer", "criterion", "loss", "output", "x", "y", "loader"), strict=True)),
+    dict(zip(ROLES, ("net", "opt", "loss_fn", "err", "pred", "inputs", "labels", "batches"), strict=True)),
+    dict(
+        zip(ROLES, ("student", "solver", "objective", "cost", "logits", "data", "target", "train_loader"), strict=True)
+    ),
+)
 
 
 class Pen:
@@ -301,13 +313,13 @@ class Script:
                 body: Code = [("if p.grad is not None:", [change])] if self.pen.maybe() else [change]
                 return [(f"for p in {model}.parameters():", body)]
             case "read":
-                return [f"log.append(sum(p.grad.abs().sum().item() for p in {model}.parameters()))"]
+                return [f"print(sum(p.grad.abs().sum().item() for p in {model}.parameters()))"]
             case "guard":
                 limit = self.pen.pick("0.6", "100.0")
                 return [f"norm = {clip}({model}.parameters(), 1.0)", (f"if norm > {limit}:", [self.exit])]
             case "both":
                 return [
-                    f"log.append(max(p.grad.abs().max().item() for p in {model}.parameters()))",
+                    f"print(max(p.grad.abs().max().item() for p in {model}.parameters()))",
                     f"{clip}({model}.parameters(), 0.5)",
                 ]
         raise AssertionError(kind)
@@ -496,7 +508,7 @@ class Script:
         if self.pen.maybe():
             train_g = [("if i % 2 == 0:", train_g)]
         self.per_epoch = []
-        return Iteration([line for line in self.moved()], [], [], [], [*train_d, *train_g], [])
+        return Iteration(self.moved(), [], [], [], [*train_d, *train_g], [])
 
     def micro(self) -> Iteration:
         """A batch in pieces, one step for all of them."""
@@ -719,11 +731,16 @@ class Layout:
         merged: Code = []
         for item in code:
             last = merged[-1] if merged else None
-            if self.joined and self._simple(last) and self._simple(item) and self.joined in str(last):
+            if self.joined and self.joined in str(last) and self._short(last) and self._short(item):
                 merged[-1] = f"{last}; {item}"
             else:
                 merged.append(item)
         return merged
+
+    def _short(self, item: object) -> bool:
+        """Whether a statement may share its line: one of the calls that end with or follow a backward."""
+        called = any(word in str(item) for word in (".zero_grad(", ".backward()", ".step()"))
+        return called and self._simple(item) and ";" not in str(item) and "=" not in str(item).partition("(")[0]
 
     def _simple(self, item: object) -> bool:
         return isinstance(item, str) and "\n" not in item and "#" not in item

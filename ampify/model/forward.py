@@ -25,6 +25,8 @@ from ampify.syntax.walk import arguments, walk, walk_scope
 _NOT_DATA = {Role.MODULE, Role.OPTIMIZER, Role.SCHEDULER, Role.LOSS, Role.LOADER, Role.DEVICE, Role.SCALER}
 _NUMBERS = {"item", "tolist", "numpy", "shape", "size", "device", "dtype", "ndim", "numel", "dim", "requires_grad"}
 """Attributes and methods of a tensor that leave its graph, or say nothing of its values."""
+_VIEWS = {"T", "mT", "H", "data"}
+"""Attributes of a tensor that are the tensor itself, seen otherwise."""
 _REDUCTIONS = {"mean", "sum", "item", "detach", "squeeze", "values", "float", "clone"}
 _LEAVING = {
     "item", "tolist", "numpy", "argmax", "argmin", "long", "int", "bool", "float", "double", "size", "numel", "dim",
@@ -153,8 +155,13 @@ class Forward:
                 if self._leaves_graph(current):
                     continue
                 yield current
-                named = isinstance(current.func, cst.Name) or self.flow.names.imported(current.func)
-                stack += [*arguments(current), *([] if named or self.roles.of(current.func) else [current.func])]
+                stack += arguments(current)
+                if isinstance(current.func, cst.Attribute) and not self.flow.names.imported(current.func):
+                    stack += [] if self.roles.of(current.func) else [current.func.value]  # the receiver of a method
+                elif isinstance(current.func, cst.Call):
+                    stack.append(current.func)
+            elif isinstance(current, cst.Attribute) and current.attr.value in _VIEWS:
+                stack.append(current.value)
             elif isinstance(current, cst.Name | cst.Attribute | cst.Subscript):
                 yield current
                 if isinstance(current, cst.Attribute | cst.Subscript) and self.flow.place(current) is None:
