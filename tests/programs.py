@@ -720,7 +720,7 @@ class Layout:
             match item:
                 case str():
                     yield indent + item.replace("\n", "\n" + indent)
-                case (header, [suite]) if self.one_line and header.startswith("if ") and self._simple(suite):
+                case (header, [suite]) if self.one_line and header.startswith("if ") and self._inline(suite):
                     yield f"{indent}{header} {suite}"
                 case (header, suite):
                     yield indent + header
@@ -736,6 +736,10 @@ class Layout:
             else:
                 merged.append(item)
         return merged
+
+    def _inline(self, item: object) -> bool:
+        """Whether a suite may stand in the line of its header; one that computes a loss gets its own."""
+        return self._simple(item) and ".pow(2).mean()" not in str(item)
 
     def _short(self, item: object) -> bool:
         """Whether a statement may share its line: one of the calls that end with or follow a backward."""

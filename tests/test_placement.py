@@ -127,3 +127,38 @@ def test_refuses_a_jump_after_a_step_that_may_not_have_been():
     after, diagnostics = fix_text(text, Settings())
     assert after == text
     assert [diagnostic.code for diagnostic in diagnostics] == ["AMP017"]
+
+
+GUARDED = """
+for i in range(6):
+    {first}
+    loss = disc(torch.randn(4, 3, device=device)).mean()
+    loss.backward()
+    norm = nn.utils.clip_grad_norm_(disc.parameters(), 0.5)
+    if norm > 0.1:
+        {guard}
+        continue
+    opt_d.step()
+    {last}
+"""
+
+
+@pytest.mark.parametrize("place", ["first", "guard"])
+def test_updates_before_a_jump_whose_gradients_are_cleared(place: str):
+    lines = {"first": "pass", "guard": "pass", "last": "pass", place: "opt_d.zero_grad()"}
+    text = MADE.format(disc="disc.parameters()") + GUARDED.format(**lines)
+    assert _scaler_lines(text, ("continue",)) == [
+        "scaler.unscale_(opt_d)",
+        "scaler.update()",
+        "continue",
+        "scaler.step(opt_d)",
+        "scaler.update()",
+    ]
+
+
+def test_refuses_a_jump_that_leaves_unscaled_gradients_behind():
+    lines = {"first": "pass", "guard": "pass", "last": "opt_d.zero_grad()"}
+    text = MADE.format(disc="disc.parameters()") + GUARDED.format(**lines)
+    after, diagnostics = fix_text(text, Settings())
+    assert after == text
+    assert [diagnostic.code for diagnostic in diagnostics] == ["AMP017"]

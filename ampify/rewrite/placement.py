@@ -181,7 +181,25 @@ class _Function:
             return
         if not any(self._surely(n, jump, block) for n in begun):
             raise Misplaced(jump, "the iteration is left at a place where an optimizer may have stepped or not")
+        unscaled = [a for n in begun for a in self.placement.unscales.get(n, ())]
+        if not all(self._clears(act, jump) for act in unscaled):
+            raise Misplaced(jump, "unscaled gradients would stay behind here, and scaled ones be added to them")
         self.placement.early_updates[jump] = self.function
+
+    def _clears(self, act: OptimizerStep, jump: cst.CSTNode) -> bool:
+        """Whether the gradients of ``act`` are cleared in each iteration before ``jump``, so also after it."""
+        loop = self._iteration(jump)
+        body = loop.body if loop is not None else self._body()
+        assert isinstance(body, Block)
+        others = {self.tree.text(a.optimizer) for a in self.steps} - {self.tree.text(act.optimizer)}
+        for node in walk_scope(body):
+            match node:
+                case cst.Call(func=cst.Attribute(value=owner, attr=cst.Name(value="zero_grad"))) if (
+                    self.at(node) < self.at(jump) and self.tree.text(owner) not in others
+                ):
+                    if self._surely(node, jump, body):
+                        return True
+        return False
 
     def _holders(self, block: Block, nodes: list[cst.CSTNode]) -> list[cst.CSTNode]:
         return [h for n in nodes if (h := blocks.stands_in(self.tree, n, block)) is not None]
