@@ -13,7 +13,7 @@ from ampify.diagnostic import TOOL_CODES, Diagnostic, Severity
 from ampify.rule import Rule
 from ampify.source.edits import Applicability, Edit, Fix, choose, splice
 from ampify.source.ignores import Ignore, find_ignores
-from ampify.source.importers import importer_of
+from ampify.source.importers import importer_of, subclasser_of
 from ampify.source.text import SourceText, Span
 
 if TYPE_CHECKING:
@@ -179,6 +179,8 @@ def _decide(step: TrainingStep, settings: Settings, path: Path) -> Decision:
     from ampify.rewrite.plan import decide  # only where there is a step
 
     importer = importer_of(path, changed) if (changed := step.changed_names) else None
+    if importer is None and (classes := step.changed_classes):
+        importer = subclasser_of(path, classes)
     return decide(step, settings, None if importer is None else importer.name)
 
 

@@ -33,6 +33,7 @@ class Step:
     span: Span
     where: str
     changed_names: frozenset[str] = frozenset()
+    changed_classes: frozenset[str] = frozenset()
     models: tuple[str, ...] = ("model",)
     optimizers: tuple[str, ...] = ("optimizer",)
     losses: tuple[str, ...] = ("loss",)

@@ -281,7 +281,8 @@ class Script:
 
     def helper(self, scores: str, target: str, loss: str) -> Code:
         """The loss from a function of its own, which gets the scores."""
-        if self.own or self.objective.rpartition(".")[0] == "":  # the objective is an object that has to be passed
+        made = self["crit"] == self.objective
+        if made or (self.own and self.task != "bce"):
             head, call = "def judge(objective, scores, target):", f"judge({self.objective}, {scores}, {target})"
             objective, self.objective = self.objective, "objective"
             value = self.judged("scores", "target")

@@ -74,9 +74,11 @@ class Acts:
         for node in self.flow.body[function]:
             if isinstance(node, cst.Call):
                 yield from self._call(node, function)
-            if (touched := self._gradient(node)) is not None and touched not in seen:
-                seen.add(touched)
-                yield GradientUse(touched, function, owners=self._loop_owner(touched))
+            inner = walk(node.body) if isinstance(node, cst.Lambda) else (node,)
+            for part in inner:
+                if (touched := self._gradient(part)) is not None and touched not in seen:
+                    seen.add(touched)
+                    yield GradientUse(touched, function, owners=self._loop_owner(touched))
 
     def _call(self, call: cst.Call, function: Function) -> Iterator[Act]:
         paths = self.flow.names.imported(call.func)
@@ -133,10 +135,17 @@ class Acts:
         if isinstance(func, cst.Attribute) and func.attr.value in words.CLIP_METHODS:
             return True
         name = func.attr.value if isinstance(func, cst.Attribute) else func.value if isinstance(func, cst.Name) else ""
+        if isinstance(self.flow.names.parent[call], cst.Expr) and self._hands_over(call):
+            return True
         given = any(
             self.roles.of(a.value) in (Role.MODULE, Role.OPTIMIZER) or [*self.modules(a.value)] for a in call.args
         )
         return "clip" in name and "grad" in name and given and self.flow.callee(call) is None
+
+    def _hands_over(self, call: cst.Call) -> bool:
+        """A statement that hands ``X.parameters()`` to unknown code, which may be after their gradients."""
+        known = {p for p in self.flow.names.imported(call.func) if p.startswith("torch.")}
+        return not known and self.flow.callee(call) is None and any(_holds_parameters(a.value) for a in call.args)
 
     def modules(self, node: cst.CSTNode) -> Iterator[Place]:
         """The modules whose ``.parameters()`` an expression holds, names looked through."""

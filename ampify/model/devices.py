@@ -36,6 +36,10 @@ class Devices:
             for node in self.flow.body[f]:
                 if (expression := _moved_to(node)) is not None and self._usable(expression, function, before):
                     yield expression
+        for f in self._around(function):  # a device that is only passed along
+            for node in self.flow.body[f]:
+                if isinstance(node, cst.Name) and node.value == "device" and self._usable(node, function, before):
+                    yield node
 
     def _around(self, function: Function) -> Iterator[Function]:
         """The function, those around it, and the other methods of its class."""

@@ -302,6 +302,9 @@ class Flow:
                 return next((m for b in self.bases(cls) if (m := self.method(b, attr))), None) if cls else None
             case cst.Attribute(value=cst.Name() as base, attr=cst.Name(value=attr)) if cls := self._self_class(base):
                 return self.method(cls, attr)
+            case cst.Attribute(value=cst.Name() as base, attr=cst.Name(value=attr)):
+                owner = self.named(base)
+                return self.method(owner, attr) if isinstance(owner, cst.ClassDef) else None
         return None
 
     def _method_callee(self, call: cst.Call) -> cst.FunctionDef | None:

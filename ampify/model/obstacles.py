@@ -11,6 +11,7 @@ from ampify.model.acts import Acts
 from ampify.model.devices import accelerated
 from ampify.model.flow import Place
 from ampify.model.forward import Forward
+from ampify.model.hazards import Hazards
 from ampify.model.roles import Role
 from ampify.model.step import Act, Backward, GradientUse, InnerGradient, Obstacle, OptimizerStep
 from ampify.syntax import blocks
@@ -294,6 +295,9 @@ class Obstacles:
             if isinstance(d.value, cst.Call) and d.function is act.function:
                 yield from (p for a in d.value.args[:1] for p in self.acts.modules(a.value))
 
+    def _hazards(self) -> Iterator[Obstacle]:
+        yield from Hazards(self.forward).all()
+
     def _kept(self) -> Iterator[Obstacle]:
         """``bank[name] += p.grad``, ``grads.append(p.grad.clone())``: gradients stored while scaled."""
         for act in self.step:
@@ -308,7 +312,7 @@ class Obstacles:
     def _stores(self, node: cst.CSTNode) -> bool:
         if isinstance(node, cst.AugAssign | cst.Assign):
             targets = [node.target] if isinstance(node, cst.AugAssign) else [t.target for t in node.targets]
-            stored = any(
+            stored = isinstance(node, cst.AugAssign) or any(
                 isinstance(t, cst.Subscript) or (isinstance(t, cst.Attribute) and not _mentions(t, "grad"))
                 for t in targets
             )
@@ -321,84 +325,6 @@ class Obstacles:
             ):
                 return any(_whole_gradient(a) for a in arguments(n))
         return False
-
-    def _hazards(self) -> Iterator[Obstacle]:
-        """Code of this file that runs under autocast and would raise or go wrong there."""
-        for call in self._autocast_calls():
-            callee = self.flow.callee(call)
-            for function in (callee, *self.flow.reachable(callee)) if callee is not None else ():
-                if self.forward.holds_bce(function):
-                    reason = "computes a binary cross entropy on probabilities, which raises under autocast (AMP401)"
-                    yield self._at("AMP021", call, f"`{self.tree.text(call.func)}` {reason}")
-                    return
-                if (found := self._custom_function(function) or self._overflowing_mask(function)) is not None:
-                    yield found
-                    return
-
-    def _autocast_calls(self) -> Iterator[cst.Call]:
-        for region in self.forward.found:
-            inside = [n for s in region.statements for n in walk_scope(s)]
-            inside += [n for h in region.hoists for n in walk_scope(h.expression)]
-            yield from (n for n in inside if isinstance(n, cst.Call))
-
-    def _custom_function(self, function: cst.FunctionDef) -> Obstacle | None:
-        """``Op.apply(…)`` of an autograd Function that is not prepared for autocast (AMP510)."""
-        for node in self.flow.body[function]:
-            match node:
-                case cst.Call(func=cst.Attribute(value=cst.Name() as name, attr=cst.Name(value="apply"))):
-                    cls = self.flow.named(name)
-                    if isinstance(cls, cst.ClassDef) and self._unprepared(cls):
-                        reason = (
-                            f"the autograd function `{name.value}` is not decorated with `custom_fwd` and `custom_bwd`"
-                        )
-                        return self._at(
-                            "AMP021",
-                            node,
-                            f"{reason}, so its forward and backward would meet different dtypes (AMP510)",
-                        )
-        return None
-
-    def _overflowing_mask(self, function: cst.FunctionDef) -> Obstacle | None:
-        """``scores.masked_fill(mask, -1e9)`` raises on half-precision scores; bfloat16 holds such a number (AMP403)."""
-        for node in self.flow.body[function]:
-            match node:
-                case cst.Call(
-                    func=cst.Attribute(attr=cst.Name(value="masked_fill" | "masked_fill_")),
-                    args=[_, cst.Arg(value=value)],
-                ) if abs(_number(value)) > words.LARGEST_HALF:
-                    reason = f"`{self.tree.text(value)}` does not fit float16, so `masked_fill` would raise (AMP403)"
-                    return Obstacle("AMP021", self.tree.span(node), reason, scaling=True, risk=True)
-        return None
-
-    def _unprepared(self, cls: cst.ClassDef) -> bool:
-        methods = [m for name in ("forward", "backward") if (m := self.flow.method(cls, name)) is not None]
-        decorated = any(
-            p.endswith("custom_fwd")
-            for m in methods
-            for d in m.decorators
-            for p in self.flow.names.imported(d.decorator)
-        )
-        return bool(methods) and not decorated and any(_mixes_dtypes(n) for m in methods for n in self.flow.body[m])
-
-
-def _number(node: cst.CSTNode) -> float:
-    """The value of a literal number, its sign included; 0 for anything else, and for infinities, which do fit."""
-    match node:
-        case cst.Integer() | cst.Float():
-            return float(node.evaluated_value)
-        case cst.UnaryOperation(operator=cst.Minus(), expression=inner):
-            return -_number(inner)
-    return 0.0
-
-
-def _mixes_dtypes(node: cst.CSTNode) -> bool:
-    """Matrix products need equal dtypes; clamps and signs of gradients do not commute with scaling."""
-    match node:
-        case cst.BinaryOperation(operator=cst.MatrixMultiply()):
-            return True
-        case cst.Call(func=cst.Attribute(attr=cst.Name(value=name))):
-            return name.rstrip("_") in words.DTYPE_SENSITIVE
-    return False
 
 
 def _mentions(node: cst.CSTNode, attribute: str) -> bool:

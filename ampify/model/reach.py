@@ -153,6 +153,7 @@ class Reaching:
             return
         if self.homes and self.homes[0].cls is not None:
             self.homes = [self._in_class(self.homes)]
+            self._hidden(self.homes[0])
             return
         grouped: dict[Function, list[Home]] = {}
         for home in self.homes:
@@ -169,6 +170,25 @@ class Reaching:
                 )
             functions = [first or functions[0]]
         return self._last([h for h in homes if h.function is functions[0]])
+
+    def _hidden(self, home: Home) -> None:
+        """A subclass that replaces the method that makes the scaler would be without one; so would ``__slots__``."""
+        for cls in self.flow.classes:
+            if home.cls is None or self.flow.family(cls) is not home.cls:
+                continue
+            own = [m for m in cls.body.body if isinstance(m, cst.FunctionDef)]
+            for method in own:
+                replaces = isinstance(home.function, cst.FunctionDef) and method.name.value == home.function.name.value
+                if replaces and method is not home.function and not self._calls_super(method):
+                    self._refuse(method.name, f"`{cls.name.value}` replaces the method that would make the scaler")
+            if any(d.place.path == ("__slots__",) for d in self.flow.definitions.get(self.tree.names.inner[cls], ())):
+                self._refuse(cls.name, f"`{cls.name.value}` has `__slots__`, so it cannot get a scaler")
+
+    def _calls_super(self, method: cst.FunctionDef) -> bool:
+        return any(
+            isinstance(n, cst.Call) and isinstance(n.func, cst.Name) and n.func.value == "super"
+            for n in self.flow.body[method]
+        )
 
     def _last(self, homes: list[Home]) -> Home:
         last = max(homes, key=lambda h: self.tree.span(h.after).start)

@@ -217,6 +217,11 @@ class TrainingStep:
         return frozenset((cls or f).name.value for f, cls in owners)
 
     @property
+    def changed_classes(self) -> frozenset[str]:
+        """The classes that get a scaler as an attribute: a subclass elsewhere may not run the code that makes it."""
+        return frozenset(home.cls.name.value for home in self.reach.homes if home.cls is not None)
+
+    @property
     def where(self) -> str:
         """The function that holds the first backward: ``train()``, ``Trainer.step()``, or ``module``."""
         function = self.acts[0].function

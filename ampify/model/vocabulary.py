@@ -63,11 +63,32 @@ CLIPS = {
 }  # fmt: skip
 CLIP_METHODS = {"clip_grad_norm_", "clip_grad_value_"}
 
-DTYPE_SENSITIVE = {
-    "mm", "bmm", "matmul", "addmm", "baddbmm", "einsum", "linear", "conv1d", "conv2d", "conv3d", "dot", "mv",
-    "clamp", "clip", "sign", "norm",
+PRODUCTS = {
+    "mm", "bmm", "matmul", "addmm", "baddbmm", "addbmm", "einsum", "linear", "conv1d", "conv2d", "conv3d", "dot", "mv",
 }  # fmt: skip
-"""Operations that make an undecorated autograd function wrong under autocast or under a scaled gradient."""
+"""Operations that need equal dtypes, and that autocast casts only inside its regions."""
+
+NOT_LINEAR = {"clamp", "clip", "sign", "norm"}
+"""What a backward may do to gradients that does not commute with their scale."""
+
+SAME_DTYPE = {
+    "index_add", "index_add_", "index_copy", "index_copy_", "index_put", "index_put_", "scatter_", "scatter_add",
+    "scatter_add_", "scatter_reduce_", "masked_scatter_", "lerp_", "addmm_", "baddbmm_", "addmv_", "addr_",
+}  # fmt: skip
+"""Operations that need equal dtypes, and that autocast never casts."""
+
+OVERFLOWING = {"masked_fill", "masked_fill_", "fill_", "fill_diagonal_", "where", "full_like", "clamp", "clamp_"}
+
+NO_HALF = {
+    "torch.spmm", "torch.smm", "torch.sparse.mm", "torch.sparse.addmm", "torch.svd", "torch.inverse", "torch.pinverse",
+    "torch.logdet", "torch.slogdet", "torch.det", "torch.cholesky", "torch.cholesky_solve", "torch.qr", "torch.lstsq",
+    "torch.triangular_solve", "torch.histc", "torch.stft", "torch.istft", "torch.matrix_exp",
+}  # fmt: skip
+NO_HALF_MODULES = (
+    "torch.fft.", "torch.linalg.inv", "torch.linalg.svd", "torch.linalg.qr", "torch.linalg.eig", "torch.linalg.det",
+    "torch.linalg.slogdet", "torch.linalg.cholesky", "torch.linalg.solve", "torch.linalg.lstsq", "torch.linalg.pinv",
+    "torch.linalg.matrix_exp",
+)  # fmt: skip
 
 LARGEST_HALF = 65504.0
 """The largest finite float16."""

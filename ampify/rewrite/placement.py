@@ -123,7 +123,9 @@ class _Function:
         holders: dict[cst.CSTNode, list[OptimizerStep]] = {}
         for act in group:
             holders.setdefault(self._holder(block, act), []).append(act)
-        touched = [n for n in self.placement.unscales if blocks.stands_in(self.tree, n, block) is not None]
+        ours = {id(act) for act in group}
+        unscaled = [n for n, acts in self.placement.unscales.items() if any(id(a) in ours for a in acts)]
+        touched = [n for n in unscaled if blocks.stands_in(self.tree, n, block) is not None]
         early = [n for n in touched if blocks.stands_in(self.tree, n, block) not in holders]
         last = [*holders][-1]
         if len(holders) == 1 and not (early and self._conditional(last)):
@@ -225,8 +227,19 @@ class _Function:
             and not self._elsewhere(node, act)
         ]
         own = [node for node, owners in way if self._owns(act, owners)]
+        for node in own:
+            if self._backward_follows(node, act):
+                raise Misplaced(node, "gradients are touched before the last backward of the step")
         if own:
             self._insert(own, act, body)
+
+    def _backward_follows(self, node: cst.CSTNode, act: OptimizerStep) -> bool:
+        """Whether a backward lies between an access and the step, in this round or in the next of an inner loop."""
+        inner = [loop for loop in blocks.loops(self.tree, node) if not self.tree.contains(loop, act.node)]
+        return any(
+            self.at(node) < self.at(b) < self.at(act.node) or any(self.tree.contains(loop, b) for loop in inner)
+            for b, _ in self.backwards
+        )
 
     def _elsewhere(self, node: cst.CSTNode, act: OptimizerStep) -> bool:
         """Whether an access stands in another branch than the step."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ampify.config import OLDEST_TORCH, Settings
 from ampify.model.step import Obstacle, TrainingStep
 from ampify.rewrite.adopt import Adoption
+from ampify.rewrite.edit import crowded
 from ampify.rewrite.placement import Misplaced, Placement, place
 from ampify.rewrite.prove import Erases
 from ampify.source.edits import Applicability, Edit, Fix
@@ -94,6 +95,8 @@ def decide(step: TrainingStep, settings: Settings, importer: str | None = None) 
         return Decision(step, Refusal(tuple(sorted(obstacles, key=lambda o: _ORDER.index(o.code)))))
     if importer is not None and scaling:
         return Decision(step, Refusal((_called_elsewhere(step, importer),)))
+    if (crowd := _crowded(step)) is not None:
+        return Decision(step, Refusal((crowd,)))
     try:
         placement = place(step) if scaling else Placement()
     except Misplaced as error:
@@ -125,10 +128,24 @@ def _too_old(step: TrainingStep, target: tuple[int, int]) -> Obstacle:
     return Obstacle("AMP017", step.span, reason)
 
 
+def _crowded(step: TrainingStep) -> Obstacle | None:
+    """A region cannot begin in the middle of a line."""
+    for region in step.regions:
+        for node in region.statements or (region.first,):
+            if crowded(step.tree, node):
+                reason = "its forward shares a line with other statements or with the head of its block"
+                return Obstacle("AMP017", step.tree.span(node), reason)
+    return None
+
+
 def _called_elsewhere(step: TrainingStep, importer: str) -> Obstacle:
-    function = step.reach.parameters[0]
-    reason = f"`{function.name.value}` would need a new parameter, and `{importer}` calls it too"
-    return Obstacle("AMP017", step.tree.span(function.name), reason)
+    if step.reach.parameters:
+        name = step.reach.parameters[0].name
+        reason = f"`{name.value}` would need a new parameter, and `{importer}` calls it too"
+        return Obstacle("AMP017", step.tree.span(name), reason)
+    (cls,) = (home.cls for home in step.reach.homes if home.cls is not None)
+    reason = f"`{cls.name.value}` would make the scaler, and `{importer}` derives a class from it"
+    return Obstacle("AMP017", step.tree.span(cls.name), reason)
 
 
 def _conversion(step: TrainingStep, settings: Settings, placement: Placement) -> Fix:

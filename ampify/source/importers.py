@@ -47,6 +47,25 @@ def _sources(folder: Path) -> tuple[tuple[Path, bytes], ...]:
     return tuple(found)
 
 
+def subclasser_of(path: Path, names: Collection[str]) -> Path | None:
+    """A file of the project around ``path`` that derives a class from one of ``names``."""
+    if not path.is_file():
+        return None
+    for other, raw in _sources(_project(path.resolve())):
+        if other != path.resolve() and any(n.encode() in raw for n in names) and _derives(raw, names):
+            return other
+    return None
+
+
+def _derives(raw: bytes, names: Collection[str]) -> bool:
+    try:
+        tree = ast.parse(raw)
+    except (SyntaxError, ValueError, RecursionError):
+        return False
+    bases = (base for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for base in node.bases)
+    return any((base.id if isinstance(base, ast.Name) else getattr(base, "attr", "")) in names for base in bases)
+
+
 def _uses(raw: bytes, stem: str, names: Collection[str]) -> bool:
     try:
         tree = ast.parse(raw)

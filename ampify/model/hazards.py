@@ -1,0 +1,249 @@
+"""What would raise or go wrong once a forward runs in float16: in its regions, in what they call, and behind them.
+
+Each hazard leaves the step in float32 with AMP021, at the place and with the rule that is about it; unsafe fixes
+convert all the same. What cannot be decided (a tensor's dtype, an index that may be a mask) counts as a hazard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import libcst as cst
+
+from ampify.model import vocabulary as words
+from ampify.model.flow import How, Place
+from ampify.model.forward import Forward
+from ampify.model.roles import Role
+from ampify.model.step import Obstacle
+from ampify.syntax import blocks
+from ampify.syntax.walk import arguments, keyword, walk_scope
+
+
+class Hazards:
+    """The hazards of one forward."""
+
+    def __init__(self, forward: Forward) -> None:
+        self.forward, self.flow, self.roles = forward, forward.flow, forward.roles
+        self.tree = forward.tree
+        self.inside = [n for region in forward.found for s in region.statements for n in walk_scope(s)]
+        self.inside += [n for r in forward.found for h in r.hoists for n in walk_scope(h.expression)]
+
+    def all(self) -> Iterator[Obstacle]:
+        """At most one hazard of each kind."""
+        for kind in (self._reached, self._opaque, self._left_half, self._anomaly):
+            if (found := next(kind(), None)) is not None:
+                yield found
+
+    def _at(self, node: cst.CSTNode, reason: str, scaling: bool = False) -> Obstacle:
+        return Obstacle("AMP021", self.tree.span(node), reason, scaling=scaling, risk=True)
+
+    # ------------------------------------------------------------------ under autocast
+
+    def _reached(self) -> Iterator[Obstacle]:
+        """Calls in the regions, and in the functions of this file that they reach."""
+        for node in self.inside:
+            if isinstance(node, cst.Call):
+                yield from self._call(node)
+        for function in dict.fromkeys(self._functions()):
+            for node in self.flow.body[function]:
+                if isinstance(node, cst.Call):
+                    yield from self._call(node)
+                elif isinstance(node, cst.Assign) and self._fills(node):
+                    yield self._at(node, _FILLS)
+
+    def _functions(self) -> Iterator[cst.FunctionDef]:
+        for call in (n for n in self.inside if isinstance(n, cst.Call)):
+            for first in self._targets(call):
+                yield first
+                yield from self.flow.reachable(first)
+
+    def _targets(self, call: cst.Call) -> Iterator[cst.FunctionDef]:
+        """The function that a call runs, and those that override it in a subclass of this file."""
+        callee = self.flow.callee(call)
+        if callee is None:
+            return
+        yield callee
+        if (owner := blocks.method_class(self.tree, callee)) is not None:
+            for cls in self.flow.classes:
+                if cls is not owner and self.flow.family(cls) is self.flow.family(owner):
+                    method = self.flow.method(cls, callee.name.value)
+                    if method is not None:
+                        yield method
+
+    def _call(self, call: cst.Call) -> Iterator[Obstacle]:
+        paths, text = self.flow.names.imported(call.func), self.tree.text(call.func)
+        name = call.func.attr.value if isinstance(call.func, cst.Attribute) else ""
+        if paths & words.BCE_FUNCTIONS or self.forward.made_by(call.func) & words.BCE_MODULES:
+            yield self._at(call, f"`{text}` takes probabilities, which raises under autocast (AMP401)")
+        elif paths & words.NO_HALF or any(p.startswith(words.NO_HALF_MODULES) for p in paths):
+            yield self._at(call, f"`{text}` has no kernel for half precision (AMP407)")
+        elif name in words.OVERFLOWING and any(self._overflows(a) for a in arguments(call)):
+            reason = (
+                f"`{text}` is given a number that float16 cannot hold, so it would raise or become infinite (AMP403)"
+            )
+            yield self._at(call, reason, scaling=True)
+        elif name in words.SAME_DTYPE and not paths:
+            yield self._at(
+                call, f"`{text}` needs equal dtypes, and autocast may give it float16 beside float32 (AMP408)"
+            )
+        elif name == "apply" and isinstance(call.func, cst.Attribute):
+            cls = self.flow.named(call.func.value)
+            if isinstance(cls, cst.ClassDef) and self._unprepared(cls):
+                reason = (
+                    "is not decorated with `custom_fwd` and `custom_bwd`, so its tensors would differ in dtype (AMP510)"
+                )
+                yield self._at(call, f"the autograd function `{cls.name.value}` {reason}")
+
+    def _overflows(self, node: cst.BaseExpression) -> bool:
+        """A literal beyond float16, one name looked through; an infinity does fit."""
+        if isinstance(node, cst.Call):
+            return any(self._overflows(a) for a in arguments(node))
+        place = self.flow.place(node)
+        made = [d.value for d in self.flow.assigned(place) if d.value is not None] if place is not None else []
+        return any(abs(_number(value)) > words.LARGEST_HALF for value in (node, *made))
+
+    def _unprepared(self, cls: cst.ClassDef) -> bool:
+        methods = [m for name in ("forward", "backward") if (m := self.flow.method(cls, name)) is not None]
+        decorators = [d.decorator for m in methods for d in m.decorators]
+        prepared = any(p.endswith("custom_fwd") for d in decorators for p in self.flow.names.imported(_called(d)))
+        return bool(methods) and not prepared and any(_mixes_dtypes(n) for m in methods for n in self.flow.body[m])
+
+    def _opaque(self) -> Iterator[Obstacle]:
+        """A loss picked from a table or by its name may be the one of this file that autocast forbids."""
+        named = {p for n in self.flow.calls for p in self.flow.names.imported(n.func)}
+        written = any(
+            isinstance(n, cst.Attribute | cst.Name)
+            and self.flow.names.imported(n) & (words.BCE_FUNCTIONS | words.BCE_MODULES)
+            for body in self.flow.body.values()
+            for n in body
+        )
+        text = self.tree.source.text
+        if not (written or named & (words.BCE_FUNCTIONS | words.BCE_MODULES) or '"BCELoss"' in text):
+            return
+        for call in (n for n in self.inside if isinstance(n, cst.Call)):
+            picked = isinstance(call.func, cst.Subscript | cst.Call) or self._picked(call.func)
+            if picked and self.forward.reads_low(call, call):
+                yield self._at(
+                    call, "the loss is looked up at run time, and a binary cross entropy raises under autocast (AMP401)"
+                )
+
+    def _picked(self, node: cst.CSTNode) -> bool:
+        """Whether a name stands for something that was taken out of a table or built by ``getattr``."""
+        place = self.flow.place(node)
+        if place is None or self.roles.of(node) is Role.MODULE:
+            return False
+        values = [d.value for d in self.flow.assigned(place) if d.how is How.ASSIGN]
+        return any(
+            isinstance(v, cst.Subscript) or (isinstance(v, cst.Call) and isinstance(v.func, cst.Call | cst.Subscript))
+            for v in values
+        )
+
+    # ------------------------------------------------------------------ behind the regions
+
+    def _left_half(self) -> Iterator[Obstacle]:
+        """Half-precision results where autocast no longer looks after dtypes."""
+        wrapped = {id(n) for n in self.inside}
+        for function in dict.fromkeys(region.function for region in self.forward.found):
+            for node in self.flow.body[function]:
+                if isinstance(node, cst.Assign) and self._fills(node):
+                    yield self._at(node, _FILLS)
+                elif id(node) not in wrapped and self._mixes(node):
+                    text = self.tree.text(node).partition("\n")[0]
+                    yield self._at(
+                        node,
+                        f"`{text}` would get float16 from autocast beside float32, and needs equal dtypes (AMP311)",
+                    )
+
+    def _mixes(self, node: cst.CSTNode) -> bool:
+        match node:
+            case cst.BinaryOperation(operator=cst.MatrixMultiply()):
+                return self.forward.reads_low(node, node)
+            case cst.Call(func=cst.Attribute(attr=cst.Name(value=name))) if name in words.PRODUCTS | words.SAME_DTYPE:
+                return self.forward.reads_low(node, node)
+        return False
+
+    def _fills(self, node: cst.Assign) -> bool:
+        """``out[mask] = half``: a tensor made in float32 takes other dtypes by slices and numbers, not by tensors."""
+        match node.targets:
+            case [cst.AssignTarget(target=cst.Subscript() as target)] if self._made_by_torch(target.value):
+                tensor_index = any(not self._plain_index(e.slice) for e in target.slice)
+                return tensor_index and self.forward.reads_low(node.value, node)
+        return False
+
+    def _made_by_torch(self, node: cst.BaseExpression) -> bool:
+        place = self.flow.place(node)
+        made = [d.value for d in self.flow.assigned(place) if d.value is not None] if place is not None else []
+        return any(p.startswith("torch.") for v in made for p in self.forward.made_by(v))
+
+    def _plain_index(self, index: cst.BaseSlice) -> bool:
+        """A slice, a number, or the variable of a loop over numbers."""
+        if not isinstance(index, cst.Index):
+            return True
+        match index.value:
+            case cst.Integer() | cst.Ellipsis() | cst.UnaryOperation(expression=cst.Integer()):
+                return True
+            case cst.BinaryOperation(left=left, right=right):
+                return self._plain_index(cst.Index(left)) and self._plain_index(cst.Index(right))
+            case cst.Name() as name if (place := self.flow.place(name)) is not None:
+                return self._counts(place)
+        return False
+
+    def _counts(self, place: Place) -> bool:
+        found = [*self.flow.assigned(place)]
+        return bool(found) and all(
+            isinstance(d.value, cst.Integer)
+            or (d.how is How.ITERATE and isinstance(d.value, cst.Call) and _over_numbers(d.value))
+            or d.how is How.CHANGE
+            for d in found
+        )
+
+    # ------------------------------------------------------------------ strict checks
+
+    def _anomaly(self) -> Iterator[Obstacle]:
+        """An overflow is normal while the loss scale settles, and these raise on it (AMP223)."""
+        for call in self.flow.calls:
+            paths = self.flow.names.imported(call.func)
+            strict = keyword(call, "error_if_nonfinite")
+            switched = any(p.endswith(("set_detect_anomaly", "detect_anomaly")) for p in paths)
+            off = any(isinstance(a, cst.Name) and a.value == "False" for a in arguments(call))
+            if (switched and not off) or (isinstance(strict, cst.Name) and strict.value == "True"):
+                reason = "raises on overflow, which is normal while the loss scale settles (AMP223)"
+                yield self._at(call, f"`{self.tree.text(call.func)}` {reason}", scaling=True)
+
+
+_FILLS = "a float32 tensor is filled by index from autocast results, which needs equal dtypes (AMP408)"
+
+
+def _over_numbers(call: cst.Call) -> bool:
+    match call.func:
+        case cst.Name(value="range" | "reversed" | "enumerate" | "count" | "trange"):
+            return True
+        case cst.Attribute(attr=cst.Name(value="trange" | "count")):
+            return True
+    return isinstance(call.func, cst.Name) and call.func.value == "tqdm"
+
+
+def _called(node: cst.BaseExpression) -> cst.BaseExpression:
+    return node.func if isinstance(node, cst.Call) else node
+
+
+def _number(node: cst.CSTNode) -> float:
+    """The value of a literal number, its sign included; 0 for anything else."""
+    match node:
+        case cst.Integer() | cst.Float():
+            return float(node.evaluated_value)
+        case cst.UnaryOperation(operator=cst.Minus(), expression=inner):
+            return -_number(inner)
+        case cst.UnaryOperation(operator=cst.Plus(), expression=inner):
+            return _number(inner)
+    return 0.0
+
+
+def _mixes_dtypes(node: cst.CSTNode) -> bool:
+    """Matrix products need equal dtypes; clamps and signs of gradients do not commute with scaling."""
+    match node:
+        case cst.BinaryOperation(operator=cst.MatrixMultiply()):
+            return True
+        case cst.Call(func=cst.Attribute(attr=cst.Name(value=name))):
+            return name.rstrip("_") in words.PRODUCTS | words.NOT_LINEAR
+    return False
