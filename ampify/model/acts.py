@@ -8,7 +8,7 @@ from functools import cached_property
 import libcst as cst
 
 from ampify.model import vocabulary as words
-from ampify.model.flow import Place
+from ampify.model.flow import How, Place
 from ampify.model.roles import Role
 from ampify.model.step import (
     Act,
@@ -148,7 +148,7 @@ class Acts:
         return not known and self.flow.callee(call) is None and any(_holds_parameters(a.value) for a in call.args)
 
     def modules(self, node: cst.CSTNode) -> Iterator[Place]:
-        """The modules whose ``.parameters()`` an expression holds, names looked through."""
+        """The modules whose ``.parameters()`` an expression holds, names of parameter lists looked through."""
         for n in walk(node):
             match n:
                 case cst.Call(func=cst.Attribute(value=module, attr=cst.Name(value="parameters" | "named_parameters"))):
@@ -156,7 +156,7 @@ class Acts:
                         yield place
                 case cst.Name() | cst.Attribute() if (place := self.flow.place(n)) is not None:
                     for d in self.flow.assigned(place):
-                        if d.value is not None and d.value is not node and _holds_parameters(d.value):
+                        if d.how is How.ASSIGN and d.value is not None and d.value is not node and _lists(d.value):
                             yield from self.modules(d.value)
 
     # ------------------------------------------------------------------ gradients touched by hand
@@ -205,6 +205,18 @@ def _outputs(call: cst.Call, name: str) -> cst.BaseExpression | None:
     if (value := keyword(call, name)) is not None:
         return value
     return call.args[0].value if call.args and call.args[0].keyword is None and not call.args[0].star else None
+
+
+def _lists(node: cst.BaseExpression) -> bool:
+    """Whether an expression is a list of parameters, not a number made from them."""
+    match node:
+        case cst.Call(func=cst.Attribute(attr=cst.Name(value="parameters" | "named_parameters" | "chain"))):
+            return True
+        case cst.Call(func=cst.Name(value="list" | "tuple" | "filter" | "chain" | "iter" | "sorted" | "set")):
+            return _holds_parameters(node)
+        case cst.List() | cst.Tuple() | cst.ListComp() | cst.GeneratorExp() | cst.BinaryOperation():
+            return _holds_parameters(node)
+    return False
 
 
 def _holds_parameters(node: cst.CSTNode) -> bool:

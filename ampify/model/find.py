@@ -117,7 +117,15 @@ def _close(
         own.backwards += [(call, act) for _, act in inner.backwards]
         own.steps += [(call, act) for _, act in inner.steps]
     opened[function] = _connect(acts.tree, own, union)
+    opened[function].backwards = [b for b in opened[function].backwards if not _reads_back(acts, function, b[0])]
     return opened[function]
+
+
+def _reads_back(acts: Acts, function: Function, backward: cst.CSTNode) -> bool:
+    """Whether a function reads the gradients that it has just computed, as a saliency map or a Fisher matrix does."""
+    at = acts.tree.span(backward).start
+    uses = [a for a in acts.direct[function] if isinstance(a, GradientUse) and not a.clips]
+    return isinstance(function, cst.FunctionDef) and any(acts.tree.span(a.node).start > at for a in uses)
 
 
 def _connect(tree: Tree, own: _Open, union: _Union) -> _Open:

@@ -253,7 +253,7 @@ class Forward:
         return any(p.startswith(words.DISTRIBUTIONS) and p.rpartition(".")[2][0].isupper() for p in paths)
 
     def is_bce(self, call: cst.Call) -> bool:
-        if self.flow.names.imported(call.func) & words.BCE_FUNCTIONS:
+        if self.stands_for(call.func) & words.BCE_FUNCTIONS:
             return True
         if self.made_by(call.func) & words.BCE_MODULES:
             return True
@@ -263,10 +263,18 @@ class Forward:
     def holds_bce(self, function: cst.FunctionDef) -> bool:
         inner = [n for f in (function, *self.flow.reachable(function)) for n in self.flow.body[f]]
         return any(
-            self.flow.names.imported(n.func) & words.BCE_FUNCTIONS or self.made_by(n.func) & words.BCE_MODULES
+            self.stands_for(n.func) & words.BCE_FUNCTIONS or self.made_by(n.func) & words.BCE_MODULES
             for n in inner
             if isinstance(n, cst.Call)
         )
+
+    def stands_for(self, node: cst.CSTNode) -> frozenset[str]:
+        """The library functions that a callable may be, also one that was passed as an argument."""
+        if found := self.flow.names.imported(node):
+            return found
+        place = self.flow.place(node)
+        given = [v for d in self.flow.assigned(place) for v in self.flow.passed(d)] if place is not None else []
+        return frozenset().union(*(self.flow.names.imported(value) for value in given))
 
     def made_by(self, node: cst.CSTNode, seen: frozenset[Place] = frozenset()) -> frozenset[str]:
         """The library constructors whose result ``node`` may be."""
@@ -536,6 +544,20 @@ class Forward:
         return not any(
             self._hoists(s) or self._stops(s) for s in walk_scope(statement) if isinstance(s, cst.BaseSmallStatement)
         )
+
+    def uncovered(self) -> Iterator[cst.CSTNode]:
+        """Statements that run a module, or compute on what one gave, and that no region could take in."""
+        taken = {
+            id(n) for r in self.found for s in (*r.statements, *(h.expression for h in r.hoists)) for n in walk_scope(s)
+        }
+        for small in self._low:
+            if isinstance(small, cst.BaseCompoundStatement) or id(small) in taken or self._once(small):
+                continue
+            calls = [
+                n for n in walk_scope(small) if isinstance(n, cst.Call) and self.runs_module(n) and id(n) not in taken
+            ]
+            if calls:
+                yield small
 
     def _once(self, statement: cst.CSTNode) -> bool:
         """Whether a statement runs before the loop of its function that holds the backward: it is no part of a step."""

@@ -7,6 +7,7 @@ convert all the same. What cannot be decided (a tensor's dtype, an index that ma
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 
 import libcst as cst
 
@@ -44,18 +45,24 @@ class Hazards:
         for node in self.inside:
             if isinstance(node, cst.Call):
                 yield from self._call(node)
-        for function in dict.fromkeys(self._functions()):
+        for function in self._functions:
             for node in self.flow.body[function]:
                 if isinstance(node, cst.Call):
                     yield from self._call(node)
                 elif isinstance(node, cst.Assign) and self._fills(node):
                     yield self._at(node, _FILLS)
 
-    def _functions(self) -> Iterator[cst.FunctionDef]:
-        for call in (n for n in self.inside if isinstance(n, cst.Call)):
-            for first in self._targets(call):
-                yield first
-                yield from self.flow.reachable(first)
+    @cached_property
+    def _functions(self) -> tuple[cst.FunctionDef, ...]:
+        """The functions of this file that regions reach, overriding methods included."""
+        found: dict[cst.FunctionDef, None] = {}
+        calls = [n for n in self.inside if isinstance(n, cst.Call)]
+        while calls:
+            for function in self._targets(calls.pop()):
+                if function not in found:
+                    found[function] = None
+                    calls += [n for n in self.flow.body[function] if isinstance(n, cst.Call)]
+        return tuple(found)
 
     def _targets(self, call: cst.Call) -> Iterator[cst.FunctionDef]:
         """The function that a call runs, and those that override it in a subclass of this file."""
@@ -71,7 +78,7 @@ class Hazards:
                         yield method
 
     def _call(self, call: cst.Call) -> Iterator[Obstacle]:
-        paths, text = self.flow.names.imported(call.func), self.tree.text(call.func)
+        paths, text = self.forward.stands_for(call.func), self.tree.text(call.func)
         name = call.func.attr.value if isinstance(call.func, cst.Attribute) else ""
         if paths & words.BCE_FUNCTIONS or self.forward.made_by(call.func) & words.BCE_MODULES:
             yield self._at(call, f"`{text}` takes probabilities, which raises under autocast (AMP401)")
@@ -143,7 +150,7 @@ class Hazards:
     def _left_half(self) -> Iterator[Obstacle]:
         """Half-precision results where autocast no longer looks after dtypes."""
         wrapped = {id(n) for n in self.inside}
-        for function in dict.fromkeys(region.function for region in self.forward.found):
+        for function in (f for f in self.flow.functions if f not in self._functions):
             for node in self.flow.body[function]:
                 if isinstance(node, cst.Assign) and self._fills(node):
                     yield self._at(node, _FILLS)

@@ -259,6 +259,11 @@ class Obstacles:
     def _unknown_forward(self) -> Iterator[Obstacle]:
         if self.steps and not self.forward.low:
             yield self._at("AMP017", self.backwards[0].node, "the statements that compute this loss were not found")
+        for statement in self.forward.uncovered():
+            reason = (
+                "it runs a module where no autocast region can stand: it shares its line, or changes weights in place"
+            )
+            yield self._at("AMP017", statement, reason)
 
     def _no_accelerator(self) -> Iterator[Obstacle]:
         if not accelerated(self.code):

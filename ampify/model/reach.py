@@ -195,6 +195,11 @@ class Reaching:
         after = last.after
         for home in homes:
             after = self._joined(after, home.after)
+        if any(
+            self.tree.contains(after, use) for use in self._uses
+        ):  # remade on the way: the first one comes before all uses
+            last = min(homes, key=lambda h: self.tree.span(h.after).start)
+            after = last.after
         return Home(last.function, self._dominating(after, last.function), last.cls)
 
     def _joined(self, a: cst.CSTNode, b: cst.CSTNode) -> cst.CSTNode:

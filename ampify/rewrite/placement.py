@@ -13,7 +13,7 @@ from ampify.model.step import Backward, GradientUse, OptimizerStep, TrainingStep
 from ampify.syntax import blocks
 from ampify.syntax.blocks import Block, Function
 from ampify.syntax.tree import Tree
-from ampify.syntax.walk import walk_scope
+from ampify.syntax.walk import is_none, walk_scope
 
 
 class Misplaced(Exception):
@@ -77,6 +77,7 @@ class _Function:
             body = loop.body if isinstance(loop, cst.For | cst.While) else self._body()
             assert isinstance(body, Block)
             for act in acts:
+                self._kept_apart(act, body, in_loop=loop is not None)
                 self._unscale(act, body)
             self._updates(body, acts)
 
@@ -211,6 +212,44 @@ class _Function:
         around = {id(p) for p in self.tree.parents(later)}
         way = [p for p in self.tree.parents(node) if self.tree.contains(block, p)]
         return all(id(p) in around or not isinstance(p, cst.If) for p in way)
+
+    # ------------------------------------------------------------------ one scale at a time
+
+    def _kept_apart(self, act: OptimizerStep, body: Block, in_loop: bool) -> None:
+        """Gradients are cleared between two loss scales: after `update`, before the next backward adds to them."""
+        clears = [self.at(n) for n in walk_scope(body) if self._is_clear(n, act)]
+        inside = [self.at(b) for b, _ in self.backwards if self.tree.contains(body, b)]
+        late = [b for b in inside if b > self.at(act.node)]
+        if in_loop and inside and not clears:
+            raise Misplaced(
+                act.node, "its gradients are not cleared in this loop, so they would add up over loss scales"
+            )
+        if late and clears and not (min(clears) < min(inside) or max(clears) > max(late)):
+            raise Misplaced(act.node, "a later backward adds to its gradients, and they are not cleared after it")
+
+    def _is_clear(self, node: cst.CSTNode, act: OptimizerStep) -> bool:
+        others = {self.tree.text(a.optimizer) for a in self.steps} - {self.tree.text(act.optimizer)}
+        match node:
+            case cst.Call(func=cst.Attribute(value=owner, attr=cst.Name(value="zero_grad"))):
+                return self.tree.text(owner) not in others
+            case cst.Call(
+                func=cst.Attribute(value=cst.Attribute(attr=cst.Name(value="grad")), attr=cst.Name(value="zero_"))
+            ):
+                return True
+            case cst.Assign(targets=[cst.AssignTarget(target=cst.Attribute(attr=cst.Name(value="grad")))], value=value):
+                return is_none(value)
+            case cst.Call():
+                callee = self.step.code.flow.callee(node)
+                return callee is not None and self._holds_clear(callee)
+        return False
+
+    def _holds_clear(self, function: cst.FunctionDef) -> bool:
+        flow = self.step.code.flow
+        return any(
+            isinstance(n, cst.Attribute) and n.attr.value == "zero_grad"
+            for f in (function, *flow.reachable(function))
+            for n in flow.body[f]
+        )
 
     # ------------------------------------------------------------------ unscale_
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import libcst as cst
+
 from ampify.config import OLDEST_TORCH, Settings
 from ampify.model.step import Obstacle, TrainingStep
 from ampify.rewrite.adopt import Adoption
@@ -131,8 +133,8 @@ def _too_old(step: TrainingStep, target: tuple[int, int]) -> Obstacle:
 def _crowded(step: TrainingStep) -> Obstacle | None:
     """A region cannot begin in the middle of a line."""
     for region in step.regions:
-        for node in region.statements or (region.first,):
-            if crowded(step.tree, node):
+        for node in (*region.statements, *(h.expression for h in region.hoists)):
+            if crowded(step.tree, node) and not isinstance(node, cst.SimpleStatementLine):
                 reason = "its forward shares a line with other statements or with the head of its block"
                 return Obstacle("AMP017", step.tree.span(node), reason)
     return None
