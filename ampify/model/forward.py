@@ -57,6 +57,7 @@ class Forward:
             self._demand(backward.loss, backward.node)
         self._enter_functions()
         self._low: set[cst.CSTNode] = set()
+        self._asked: set[cst.FunctionDef] = set()
         self._solve()
 
     # ------------------------------------------------------------------ the slice
@@ -174,10 +175,36 @@ class Forward:
         name = call.func.attr.value if isinstance(call.func, cst.Attribute) else getattr(call.func, "value", "")
         return name in _LEAVING and self.flow.callee(call) is None
 
+    def spread(self) -> None:
+        """Follow half-precision results to statements that feed no loss; modules called there run in float32."""
+        changed = True
+        while changed:
+            changed = False
+            for d in (d for found in self.flow.definitions.values() for d in found):
+                if d.value is None or d.how is How.PARAM or d.node in self._low or self.island(d.node):
+                    continue
+                if self._carries_low(d.value, d.node):
+                    self._low.add(d.node)
+                    changed = True
+
+    def _carries_low(self, node: cst.CSTNode, statement: cst.CSTNode) -> bool:
+        """Whether the value of ``node`` comes from a region: modules called in it itself do not count."""
+        return any(
+            (isinstance(part, cst.Call) and self._gives_low(part))
+            or ((place := self.flow.place(part)) is not None and self._is_low(place, statement))
+            for part in self._flowing(node)
+        )
+
     def _gives_low(self, call: cst.Call) -> bool:
         """Whether a function that holds regions of its own returns what they compute."""
         callee = self.flow.callee(call)
-        return callee is not None and self._open(callee) and any(r in self._low for r in self.flow.returns(callee))
+        if callee is None or not self._open(callee) or callee in self._asked:
+            return False
+        self._asked.add(callee)
+        returns = [r for r in self.flow.returns(callee) if r.value is not None]
+        found = any(r in self._low or self._carries_low(r.value, r) for r in returns if r.value is not None)
+        self._asked.discard(callee)
+        return found
 
     def _is_low(self, place: Place, statement: cst.CSTNode) -> bool:
         if not self._carries(place):

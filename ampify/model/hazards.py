@@ -28,6 +28,7 @@ class Hazards:
         self.tree = forward.tree
         self.inside = [n for region in forward.found for s in region.statements for n in walk_scope(s)]
         self.inside += [n for r in forward.found for h in r.hoists for n in walk_scope(h.expression)]
+        forward.spread()
 
     def all(self) -> Iterator[Obstacle]:
         """At most one hazard of each kind."""

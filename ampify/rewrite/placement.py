@@ -224,7 +224,7 @@ class _Function:
             raise Misplaced(
                 act.node, "its gradients are not cleared in this loop, so they would add up over loss scales"
             )
-        if late and clears and not (min(clears) < min(inside) or max(clears) > max(late)):
+        if clears and min(clears) > self.at(act.node) and max(late, default=-1) > max(clears):
             raise Misplaced(act.node, "a later backward adds to its gradients, and they are not cleared after it")
 
     def _is_clear(self, node: cst.CSTNode, act: OptimizerStep) -> bool:
