@@ -11,7 +11,7 @@ from ampify.model.roles import Role, Roles
 from ampify.model.step import Code, Device
 from ampify.syntax import blocks
 from ampify.syntax.blocks import Function
-from ampify.syntax.walk import dotted, keyword, walk
+from ampify.syntax.walk import dotted, is_none, keyword, walk
 
 _INDEXES = {"rank", "local_rank", "gpu", "gpu_id", "device_id", "device_ids", "gpus", "world_size"}
 _DTYPES = {"dtype", "float", "half", "double", "long", "int"}
@@ -65,6 +65,8 @@ class Devices:
     def _bound(self, place: Place, expression: cst.CSTNode, function: Function, before: cst.CSTNode | None) -> bool:
         """Whether the value is there already: bound once, and before the place where it is to be named."""
         definitions = [d for d in self.flow.defining(place) if d.how is not How.CHANGE]
+        if any(is_none(d.value) for d in definitions):  # `device=None`: torch.device(None) raises
+            return False
         if isinstance(place.root, cst.ClassDef):
             early = [
                 d for d in definitions if d.function is not function or _above(self.tree.span(d.node), before, self)

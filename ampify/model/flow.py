@@ -98,7 +98,7 @@ class Flow:
             case cst.Name(value=name):
                 scope = self.names.scope[node].find(name)
                 return Place(scope, (name,)) if scope else None
-            case cst.Attribute(value=cst.Name() as base, attr=cst.Name(value=name)) if cls := self._self_class(base):
+            case cst.Attribute(value=cst.Name() as base, attr=cst.Name(value=name)) if cls := self.self_class(base):
                 return Place(self.family(cls), (name,))
             case cst.Attribute(value=base, attr=cst.Name(value=name)):
                 inner = self.place(base)
@@ -108,7 +108,7 @@ class Flow:
                 return Place(inner.root, (*inner.path, _key(node))) if inner else None
         return None
 
-    def _self_class(self, name: cst.Name) -> cst.ClassDef | None:
+    def self_class(self, name: cst.Name) -> cst.ClassDef | None:
         """The class whose instance ``name`` is, where it is the first parameter of a method."""
         match self.names.scope[name].lookup(name.value):
             case [binding] if binding.how is Bound.PARAM:
@@ -300,7 +300,7 @@ class Flow:
             case cst.Attribute(value=cst.Call(func=cst.Name(value="super")), attr=cst.Name(value=attr)):
                 cls = blocks.class_of(self.tree, call)
                 return next((m for b in self.bases(cls) if (m := self.method(b, attr))), None) if cls else None
-            case cst.Attribute(value=cst.Name() as base, attr=cst.Name(value=attr)) if cls := self._self_class(base):
+            case cst.Attribute(value=cst.Name() as base, attr=cst.Name(value=attr)) if cls := self.self_class(base):
                 return self.method(cls, attr)
             case cst.Attribute(value=cst.Name() as base, attr=cst.Name(value=attr)):
                 owner = self.named(base)
@@ -387,7 +387,7 @@ class Flow:
                 target = self.named(node)
                 return target if isinstance(target, cst.FunctionDef) and target.name is not node else None
             case cst.Attribute(value=cst.Name() as base) if not (isinstance(parent, cst.Call) and parent.func is node):
-                cls = self._self_class(base)
+                cls = self.self_class(base)
                 return self.method(cls, node.attr.value) if cls is not None else None
         return None
 

@@ -255,6 +255,11 @@ class Forward:
         func = call.func
         if self.roles.of(func) is Role.MODULE:
             return not isinstance(self.flow.named(func), cst.ClassDef)
+        match func:
+            case cst.Attribute(value=cst.Name() as receiver, attr=cst.Name(value="forward")) if (
+                own := self.flow.self_class(receiver)
+            ) is not None and self.flow.callee(call) is None:  # inherited
+                return self.roles.of_class(own) is Role.MODULE
         if isinstance(func, cst.Attribute) and self.roles.of(func.value) is Role.MODULE:
             return func.attr.value not in words.HOUSEKEEPING and not func.attr.value.startswith(words.SETUP_PREFIXES)
         if isinstance(func, cst.Attribute) and self.roles.of(func.value) in _NOT_DATA:
