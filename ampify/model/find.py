@@ -232,15 +232,15 @@ def _describe(acts: Acts, group: list[Act]) -> TrainingStep:
               if isinstance(a, GradientUse | InnerGradient | Unscale | Update)]  # fmt: skip
     every = (*backwards, *sorted({*steps, *others}, key=lambda a: code.tree.span(a.node).start))
     forward = Forward(acts, backwards)
-    probable = forward.probabilities  # before the obstacles are read: it may find some
+    probable = forward.islands.probabilities  # before the obstacles are read: it may find some
     obstacles: list[Obstacle] = [*Obstacles(acts, [*every], forward).all()]
     checkpoints = tuple(_checkpoints(code, steps))
     reaching = Reaching(code).used_at(_used(every, forward, acts))
-    needing = dict.fromkeys([*functions, *(r.function for r in forward.found), *(c.function for c in checkpoints)])
+    needing = dict.fromkeys([*functions, *(r.function for r in forward.runs.found), *(c.function for c in checkpoints)])
     inner = [a.function for a in others if isinstance(a, InnerGradient | GradientUse)]
     reach = reaching.solve([(a.optimizer, a.function) for a in steps], [*needing, *inner])
     return TrainingStep(
-        code, acts, every, forward.found, tuple(dict.fromkeys(forward.floats())),
+        code, acts, every, forward.runs.found, tuple(dict.fromkeys(forward.islands.floats())),
         tuple(s.sequential for s in probable if s.sequential is not None), reach, checkpoints,
         (*obstacles, *reaching.obstacles), _mixed(code, every, forward),
     )  # fmt: skip
@@ -256,9 +256,9 @@ def _between(acts: Acts, functions: Iterable[Function]) -> list[Function]:
 
 def _used(every: Iterable[Act], forward: Forward, acts: Acts) -> Iterator[cst.CSTNode]:
     """Where the scaler will be named, and the calls that lead there."""
-    functions = {a.function for a in every} | {r.function for r in forward.found}
+    functions = {a.function for a in every} | {r.function for r in forward.runs.found}
     yield from (act.node for act in every)
-    yield from (region.first for region in forward.found)
+    yield from (region.first for region in forward.runs.found)
     for function in acts.flow.functions:
         for call in acts.flow.sites.get(function, ()) if isinstance(function, cst.FunctionDef) else ():
             if function in functions or functions & {*acts.flow.reachable(function)}:
@@ -269,7 +269,7 @@ def _mixed(code: Code, every: Iterable[Act], forward: Forward) -> bool:
     """Whether the step is in mixed precision already: scaled, under autocast, or cast by hand."""
     if any(isinstance(a, Backward | OptimizerStep) and a.scaler is not None for a in every):
         return True
-    for region in forward.found:
+    for region in forward.runs.found:
         for statement in (*region.statements, *(h.expression for h in region.hoists)):
             if any(
                 isinstance(p, cst.With) and any(code.amp.is_autocast(i.item) for i in p.items)

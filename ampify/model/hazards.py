@@ -26,8 +26,8 @@ class Hazards:
     def __init__(self, forward: Forward) -> None:
         self.forward, self.flow, self.roles = forward, forward.flow, forward.roles
         self.tree = forward.tree
-        self.inside = [n for region in forward.found for s in region.statements for n in walk_scope(s)]
-        self.inside += [n for r in forward.found for h in r.hoists for n in walk_scope(h.expression)]
+        self.inside = [n for region in forward.runs.found for s in region.statements for n in walk_scope(s)]
+        self.inside += [n for r in forward.runs.found for h in r.hoists for n in walk_scope(h.expression)]
         forward.spread()
 
     def all(self) -> Iterator[Obstacle]:
@@ -79,9 +79,9 @@ class Hazards:
                         yield method
 
     def _call(self, call: cst.Call) -> Iterator[Obstacle]:
-        paths, text = self.forward.stands_for(call.func), self.tree.text(call.func)
+        paths, text = self.forward.islands.stands_for(call.func), self.tree.text(call.func)
         name = call.func.attr.value if isinstance(call.func, cst.Attribute) else ""
-        if paths & words.BCE_FUNCTIONS or self.forward.made_by(call.func) & words.BCE_MODULES:
+        if paths & words.BCE_FUNCTIONS or self.forward.islands.made_by(call.func) & words.BCE_MODULES:
             yield self._at(call, f"`{text}` takes probabilities, which raises under autocast (AMP401)")
         elif paths & words.NO_HALF or any(p.startswith(words.NO_HALF_MODULES) for p in paths):
             yield self._at(call, f"`{text}` has no kernel for half precision (AMP407)")
@@ -181,7 +181,7 @@ class Hazards:
     def _made_by_torch(self, node: cst.BaseExpression) -> bool:
         place = self.flow.place(node)
         made = [d.value for d in self.flow.assigned(place) if d.value is not None] if place is not None else []
-        return any(p.startswith("torch.") for v in made for p in self.forward.made_by(v))
+        return any(p.startswith("torch.") for v in made for p in self.forward.islands.made_by(v))
 
     def _plain_index(self, index: cst.BaseSlice) -> bool:
         """A slice, a number, or the variable of a loop over numbers."""

@@ -56,7 +56,7 @@ class Obstacles:
                 yield self._at(
                     "AMP010", act.node, f"`{self.tree.text(act.optimizer)}` is given a closure that evaluates the model"
                 )
-            elif self.forward.made_by(act.optimizer) & words.CLOSURE_OPTIMIZERS:
+            elif self.forward.islands.made_by(act.optimizer) & words.CLOSURE_OPTIMIZERS:
                 yield self._at("AMP010", act.node, "LBFGS evaluates the model several times per step through a closure")
 
     def _callable(self, node: cst.BaseExpression) -> bool:
@@ -259,7 +259,7 @@ class Obstacles:
     def _unknown_forward(self) -> Iterator[Obstacle]:
         if self.steps and not self.forward.low:
             yield self._at("AMP017", self.backwards[0].node, "the statements that compute this loss were not found")
-        for statement in self.forward.uncovered():
+        for statement in self.forward.runs.uncovered():
             reason = (
                 "it runs a module where no autocast region can stand: it shares its line, or changes weights in place"
             )

@@ -18,7 +18,7 @@ from ampify.model.flow import How, Place
 from ampify.syntax import blocks
 
 if TYPE_CHECKING:
-    from ampify.model.forward import Forward
+    from ampify.model.islands import Islands
 
 _SIGMOIDS = {"torch.sigmoid", "torch.nn.functional.sigmoid", "torch.special.expit", "torch.softmax",
              "torch.nn.functional.softmax"}  # fmt: skip
@@ -42,8 +42,8 @@ class Source:
 class Probabilities:
     """Finds the sources of probabilities through names, results, tuples, methods and modules of one file."""
 
-    def __init__(self, forward: Forward) -> None:
-        self.forward, self.flow, self.tree = forward, forward.flow, forward.tree
+    def __init__(self, islands: Islands) -> None:
+        self.islands, self.flow, self.tree = islands, islands.flow, islands.tree
 
     def of(self, node: cst.BaseExpression, index: int | None = None) -> Iterator[Source]:
         """The sources of the value of ``node``, of its element ``index`` if it is a tuple; raises `Unseen`."""
@@ -70,7 +70,7 @@ class Probabilities:
             yield from self.of(d.value, index)
 
     def _called(self, call: cst.Call, index: int | None) -> Iterator[Source]:
-        made = self.forward.made_by(call.func)
+        made = self.islands.made_by(call.func)
         if self.flow.names.imported(call.func) & _SIGMOIDS or (made and made <= _SIGMOID_MODULES):
             yield Source(argument=call.args[0].value)
         elif isinstance(call.func, cst.Attribute) and call.func.attr.value in ("sigmoid", "softmax", *_SHAPES):

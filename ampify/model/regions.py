@@ -150,7 +150,7 @@ def _has_region(code: Code, node: cst.CSTNode) -> bool:
 
 def _is_unsafe(code: Code, forward: Forward, call: cst.Call) -> bool:
     direct = code.flow.names.imported(call.func) & words.BCE_FUNCTIONS
-    return bool(direct) or bool(forward.made_by(call.func) & words.BCE_MODULES)
+    return bool(direct) or bool(forward.islands.made_by(call.func) & words.BCE_MODULES)
 
 
 def _inputs(code: Code, forward: Forward, call: cst.Call) -> tuple[cst.BaseExpression, ...]:

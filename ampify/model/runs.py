@@ -1,0 +1,242 @@
+"""Runs of forward statements: the regions that go under autocast, block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import libcst as cst
+
+from ampify.model import vocabulary as words
+from ampify.model.roles import Role
+from ampify.model.step import Act, Backward, Hoist, InnerGradient, Region
+from ampify.syntax import blocks
+from ampify.syntax.blocks import Block, Function
+from ampify.syntax.walk import walk_scope
+
+if TYPE_CHECKING:
+    from ampify.model.forward import Forward
+
+_REDUCTIONS = {"mean", "sum", "item", "detach", "squeeze", "values", "float", "clone"}
+_MOVES = {
+    "reshape", "view", "flatten", "squeeze", "unsqueeze", "permute", "transpose", "contiguous", "to", "expand", "size",
+    "append", "extend", "insert", "add", "update", "detach", "detach_", "item", "float", "cpu", "clone", "tuple",
+    "list", "requires_grad_", "dict", "zip", "enumerate", "values", "items", "len", "print", "isinstance", "int",
+    "range", "backward",
+}  # fmt: skip
+_PLAIN_CALLS = {"sum", "len", "float", "list", "tuple", "int", "print", "isinstance", "range", "zip", "enumerate"}
+
+
+class Runs:
+    """The regions of one forward."""
+
+    def __init__(self, forward: Forward) -> None:
+        self.forward, self.flow, self.roles, self.tree = forward, forward.flow, forward.roles, forward.tree
+        self.islands = forward.islands
+
+    def regions(self) -> Iterator[Region]:
+        """The runs to wrap, function by function in source order."""
+        touched = dict.fromkeys(self.forward.statements.values())
+        for function in self.flow.functions:
+            if function in touched:
+                body = function.body if isinstance(function, cst.FunctionDef) else function
+                if isinstance(body, Block):
+                    yield from self._runs(body, function)
+
+    def _runs(self, block: Block, function: Function) -> Iterator[Region]:
+        run: list[cst.CSTNode] = []
+        pending: list[cst.CSTNode] = []
+        for statement in blocks.statements(block):
+            if self._wrapped(statement):
+                run, pending = ([*run, *pending, statement] if run else [statement]), []
+                continue
+            hoists = self._hoists(statement)
+            if hoists:
+                kept = next(self._closed([*run, *pending] if run else [], function), Region(function, ()))
+                yield Region(function, kept.statements, tuple(hoists))
+                run, pending = [], []
+            elif self._stops(statement):
+                yield from self._closed(run, function)
+                run, pending = [], []
+            else:
+                pending.append(statement)
+            if not hoists or isinstance(statement, cst.BaseCompoundStatement):
+                for inner in blocks.blocks(statement):
+                    yield from self._runs(inner, function)
+        yield from self._closed(run, function)
+
+    def _closed(self, run: list[cst.CSTNode], function: Function) -> Iterator[Region]:
+        """A run begins where something is computed: moving results about is not worth a region."""
+        first = next((i for i, s in enumerate(run) if self.any_module(s) or self._computes(s)), None)
+        if first is not None:
+            yield Region(function, tuple(run[first:]))
+
+    def any_module(self, node: cst.CSTNode) -> bool:
+        return any(isinstance(n, cst.Call) and self.forward.runs_module(n) for n in walk_scope(node))
+
+    def _computes(self, node: cst.CSTNode) -> bool:
+        """Whether a statement calls something on values in half precision that is more than moving them about."""
+        for call in (n for n in walk_scope(node) if isinstance(n, cst.Call)):
+            name = call.func.attr.value if isinstance(call.func, cst.Attribute) else getattr(call.func, "value", "")
+            callee = self.flow.callee(call)
+            moves = (name in _MOVES or self._foreign(call, node)) if callee is None else not self._works(callee)
+            if not moves and self.forward.reads_low(call, node):
+                return True
+        return False
+
+    def _foreign(self, call: cst.Call, statement: cst.CSTNode) -> bool:
+        """``envs.step(action)``: a method of something that is neither a tensor nor a loss function."""
+        if not isinstance(call.func, cst.Attribute) or self.flow.names.imported(call.func):
+            return False
+        receiver = call.func.value
+        return self.roles.of(receiver) is not Role.LOSS and not self.forward.reads_low(receiver, statement)
+
+    def _works(self, function: cst.FunctionDef) -> bool:
+        """Whether a function of the file calls more than what moves values about."""
+        for call in (n for n in self.flow.body[function] if isinstance(n, cst.Call)):
+            name = call.func.attr.value if isinstance(call.func, cst.Attribute) else getattr(call.func, "value", "")
+            if name not in _MOVES and self.flow.callee(call) is not function:
+                return True
+        return any(isinstance(n, cst.BinaryOperation) for n in self.flow.body[function])
+
+    def _simple(self, statement: cst.CSTNode) -> list[cst.CSTNode]:
+        """The simple statements of a line, or of a block that is one line."""
+        if isinstance(statement, cst.SimpleStatementLine):
+            return [*statement.body]
+        return [statement] if isinstance(statement, cst.BaseSmallStatement) else []
+
+    def _wrapped(self, statement: cst.CSTNode) -> bool:
+        """Whether a statement goes under autocast whole."""
+        inside = [n for n in walk_scope(statement) if n in self.forward.half]
+        if not inside or self.once(statement) or self._stops(statement) or self._hoists(statement):
+            return False
+        match statement:
+            case cst.For() | cst.While():
+                return self._only_forward(statement)
+            case cst.FunctionDef() | cst.ClassDef():
+                return False
+        return not any(
+            self._hoists(s) or self._stops(s) for s in walk_scope(statement) if isinstance(s, cst.BaseSmallStatement)
+        )
+
+    def uncovered(self) -> Iterator[cst.CSTNode]:
+        """Statements that run a module, or compute on what one gave, and that no region could take in."""
+        taken = {
+            id(n) for r in self.found for s in (*r.statements, *(h.expression for h in r.hoists)) for n in walk_scope(s)
+        }
+        for small in self.forward.half:
+            if isinstance(small, cst.BaseCompoundStatement) or id(small) in taken or self.once(small):
+                continue
+            calls = [
+                n
+                for n in walk_scope(small)
+                if isinstance(n, cst.Call) and self.forward.runs_module(n) and id(n) not in taken
+            ]
+            if calls:
+                yield small
+
+    def once(self, statement: cst.CSTNode) -> bool:
+        """Whether a statement runs before the loop of its function that holds the backward: it is no part of a step."""
+        for backward in self.forward.backwards:
+            if backward.function is self.flow.function(statement):
+                loop = next(reversed([*blocks.loops(self.tree, backward.node)]), None)
+                if (
+                    loop is None
+                    or loop is statement
+                    or self.tree.contains(loop, statement)
+                    or self.tree.contains(statement, loop)
+                ):
+                    return False
+        return any(b.function is self.flow.function(statement) for b in self.forward.backwards)
+
+    def _only_forward(self, loop: cst.For | cst.While) -> bool:
+        """A loop goes whole under autocast if all it does is feed the loss; others are entered."""
+        small = [n for n in walk_scope(loop.body) if isinstance(n, cst.BaseSmallStatement)]
+        return all(
+            n in self.forward.statements or isinstance(n, cst.Continue | cst.Break | cst.Pass) for n in small
+        ) and not any(self._stops(n) or self._hoists(n) for n in small)
+
+    def _hoists(self, statement: cst.CSTNode) -> list[Hoist]:
+        """Expressions of a simple statement that must move into the region before it."""
+        found: list[Hoist] = []
+        for small in self._simple(statement):
+            if self.islands.island(small):
+                found += self.islands.inputs(small)[0]
+            found += [
+                Hoist(act.loss if isinstance(act, Backward) else act.outputs, to_float=False)
+                for act in self._acts_of(small)
+                if (isinstance(act, Backward) and act in self.forward.backwards and self.inline(act.loss))
+                or (isinstance(act, InnerGradient) and small in self.forward.statements and self.inline(act.outputs))
+            ]
+        return found
+
+    def _acts_of(self, small: cst.CSTNode) -> list[Act]:
+        acts = self.forward.acts.direct[self.flow.function(small)]
+        mine = (a for a in acts if blocks.small_statement_of(self.tree, a.node) is small)
+        return [a for a in mine if isinstance(a, Backward | InnerGradient)]
+
+    def inline(self, loss: cst.BaseExpression) -> bool:
+        """Whether a loss expression does more than reduce or weigh values that have names already."""
+        for node in walk_scope(loss):
+            if isinstance(node, cst.Call):
+                reduces = isinstance(node.func, cst.Attribute) and node.func.attr.value in _REDUCTIONS
+                plain = isinstance(node.func, cst.Name) and node.func.value in _PLAIN_CALLS
+                if self.forward.runs_module(node) or not (reduces or plain):
+                    return self.forward.reads_low(loss, loss)
+        return False
+
+    def _stops(self, statement: cst.CSTNode) -> bool:
+        """Whether a statement must not run under autocast, or must not be passed by a region."""
+        if isinstance(statement, cst.FunctionDef | cst.ClassDef):
+            return False
+        return any(self._bars(node) for node in walk_scope(statement))
+
+    def _bars(self, node: cst.CSTNode) -> bool:
+        if node in self._act_nodes:
+            return True
+        match node:
+            case cst.Yield() | cst.Await():
+                return True
+            case cst.With():
+                switched_off = any(self._no_grad(item.item) for item in node.items)
+                return (switched_off and self.any_module(node)) or any(
+                    self.forward.code.amp.is_autocast(i.item) for i in node.items
+                )
+            case cst.Attribute(attr=cst.Name(value="data")):
+                return self._written(node)
+            case cst.Call():
+                callee = self.flow.callee(node)
+                name = node.func.attr.value if isinstance(node.func, cst.Attribute) else ""
+                return (
+                    (callee is not None and (self.forward.barred(callee) or self._evaluates(callee)))
+                    or self.islands.forbidden(node)
+                    or name in ("load_state_dict", "numpy", "eval")
+                )
+        return False
+
+    def _evaluates(self, function: cst.FunctionDef) -> bool:
+        """A function that switches gradients off and runs modules: its casts must not enter a training region."""
+        return any(
+            isinstance(n, cst.With) and any(self._no_grad(i.item) for i in n.items) for n in self.flow.body[function]
+        )
+
+    def _no_grad(self, node: cst.CSTNode) -> bool:
+        return isinstance(node, cst.Call) and bool(self.flow.names.imported(node.func) & words.NO_GRAD)
+
+    def _written(self, node: cst.Attribute) -> bool:
+        """``p.data`` as the target of an assignment or the receiver of a method that ends in an underscore."""
+        match self.flow.names.parent[node]:
+            case cst.AssignTarget() | cst.AugAssign():
+                return True
+            case cst.Attribute(attr=cst.Name(value=name)):
+                return name.endswith("_")
+        return False
+
+    @cached_property
+    def _act_nodes(self) -> set[cst.CSTNode]:
+        return {act.node for found in self.forward.acts.direct.values() for act in found}
+
+    @cached_property
+    def found(self) -> tuple[Region, ...]:
+        return tuple(self.regions())
