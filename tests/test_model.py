@@ -210,6 +210,43 @@ def train_epoch(model, device, loader, opt):
         assert "device_type = torch.device(device).type" in text
         assert 'use_amp = device_type == "cuda"' in text
 
+    def test_one_that_a_library_chooses_may_be_a_gpu(self):
+        body = "net = Net().to(device)\nopt = torch.optim.SGD(net.parameters(), lr=0.1)\n"
+        head = "import torch\nfrom zoo import Net, pick\n"
+        loop = f"for x in loader:\n    loss = net(x).sum()\n{STEP}"
+        assert "GradScaler" in fix_text(f"{head}device = pick('auto')\n{body}{loop}", Settings())[0]
+        assert refusal(f"{head}device = torch.device('cpu')\n{body}{loop}")[0] == "AMP018"
+
+
+class TestHazards:
+    def test_a_method_called_linear_is_no_matrix_product(self):
+        text = f"""\
+{HEAD}
+class Head:
+    def linear(self, x):
+        return x * 2
+
+head = Head()
+for x, y in loader:
+    out = net(x)
+    loss = F.cross_entropy(out, y)
+{STEP}
+    print(head.linear(out))
+"""
+        assert "GradScaler" in fix_text(text, Settings())[0]
+
+    def test_a_product_of_results_with_float32_behind_the_region(self):
+        code, message = refusal(f"""\
+{HEAD}
+for x, y in loader:
+    out = net(x)
+    loss = F.cross_entropy(out, y)
+{STEP}
+    print(torch.matmul(out, basis))
+""")
+        assert code == "AMP021"
+        assert "`torch.matmul(out, basis)` would get float16" in message
+
 
 class TestRefusals:
     def test_a_mask_constant_that_float16_cannot_hold(self):

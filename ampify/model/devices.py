@@ -111,6 +111,8 @@ def accelerated(code: Code) -> bool:
     """Whether the file shows any sign of a device other than the CPU."""
     flow, roles = code.flow, code.roles
     for node in walk(code.tree.module):
+        if (moved := _moved_to(node)) is not None and _unknown_device(flow, moved):
+            return True
         match node:
             case cst.SimpleString() if "cuda" in node.value.lower():
                 return True
@@ -122,6 +124,19 @@ def accelerated(code: Code) -> bool:
                 if dotted(node)[0] in ("args", "opt", "config", "cfg", "hparams", "opts", "self"):
                     return True
     return False
+
+
+def _unknown_device(flow: Flow, node: cst.BaseExpression) -> bool:
+    """A name like ``device`` whose value is made by code that this file does not show."""
+    chain, place = dotted(node), flow.place(node)
+    if not chain or place is None or not chain[-1].lower().endswith("device"):
+        return False
+    made = [d.value for d in flow.assigned(place) if d.how is How.ASSIGN]
+    known = {"torch.device", "torch.accelerator.current_accelerator"}
+    return any(
+        isinstance(v, cst.Call) and flow.names.imported(v.func) and not flow.names.imported(v.func) & known
+        for v in made
+    )
 
 
 def _only_cpu(flow: Flow, roles: Roles, param: cst.Param) -> bool:

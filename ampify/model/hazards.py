@@ -166,8 +166,10 @@ class Hazards:
         match node:
             case cst.BinaryOperation(operator=cst.MatrixMultiply()):
                 return self.forward.reads_low(node, node)
-            case cst.Call(func=cst.Attribute(attr=cst.Name(value=name))) if name in words.PRODUCTS | words.SAME_DTYPE:
-                return self.forward.reads_low(node, node)
+            case cst.Call(func=cst.Attribute(attr=cst.Name(value=name)) as func):
+                library = any(p.startswith("torch.") for p in self.flow.names.imported(func))
+                mixes = name in words.SAME_DTYPE or name in (words.PRODUCTS if library else words.PRODUCT_METHODS)
+                return mixes and self.forward.reads_low(node, node)
         return False
 
     def _fills(self, node: cst.Assign) -> bool:

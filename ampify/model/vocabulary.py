@@ -68,6 +68,9 @@ PRODUCTS = {
 }  # fmt: skip
 """Operations that need equal dtypes, and that autocast casts only inside its regions."""
 
+PRODUCT_METHODS = {"mm", "bmm", "matmul", "addmm", "baddbmm", "addbmm", "mv"}
+"""Those of them that are methods of tensors."""
+
 NOT_LINEAR = {"clamp", "clip", "sign", "norm"}
 """What a backward may do to gradients that does not commute with their scale."""
 
