@@ -325,6 +325,45 @@ def test_is_converted_to_the_same_program(name: str):
     assert run(after, "full").finite
 
 
+CLOSURE = f"""{HEAD}
+for x, y in data:
+    def closure():
+        opt.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        return loss
+
+    loss = opt.step(closure)
+    log.append(loss.item())
+"""
+
+
+def test_a_closure_of_a_first_order_optimizer_is_called_once_by_an_unsafe_fix():
+    assert [d.code for d in fix_text(CLOSURE, Settings())[1]] == ["AMP010"]
+    after, left = fix_text(CLOSURE, Settings(unsafe_fixes=True))
+    assert "    loss = closure()\n    scaler.step(opt)\n    scaler.update()\n" in after
+    assert left == []
+    original = run(CLOSURE, "original")
+    assert_same(original, run(after, "off"))
+    assert_same(original, run(after, "scaled"))
+    assert run(after, "full").finite
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("torch.optim.SGD", "torch.optim.LBFGS"),
+        ("        return loss\n", "        nn.utils.clip_grad_norm_(model.parameters(), 0.1)\n        return loss\n"),
+    ],
+)
+def test_other_closures_are_refused_by_unsafe_fixes_too(change: tuple[str, str]):
+    text = CLOSURE.replace(*change)
+    assert text != CLOSURE
+    after, left = fix_text(text, Settings(unsafe_fixes=True))
+    assert after == text
+    assert [d.code for d in left] == ["AMP010"]
+
+
 def test_a_saliency_map_beside_training_keeps_its_gradients():
     before = f"""{HEAD}
 def saliency(x):

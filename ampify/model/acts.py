@@ -99,11 +99,17 @@ class Acts:
         elif name == "step" and self.amp.is_scaler(receiver) and call.args:
             yield OptimizerStep(call, function, call.args[0].value, receiver)
         elif name == "step" and self.roles.of(receiver) is Role.OPTIMIZER and self.flow.callee(call) is None:
-            yield OptimizerStep(call, function, receiver)
+            given = (a.value for a in call.args if self._callable(a.value))
+            yield OptimizerStep(call, function, receiver, closure=next(given, None))
         elif name == "unscale_" and self.amp.is_scaler(receiver):
             yield Unscale(call, function, call.args[0].value if call.args else None)
         elif name == "update" and self.amp.is_scaler(receiver):
             yield Update(call, function)
+
+    def _callable(self, node: cst.BaseExpression) -> bool:
+        if isinstance(node, cst.Lambda) or isinstance(self.flow.named(node), cst.FunctionDef):
+            return True
+        return isinstance(node, cst.Name) and node.value.endswith("closure")
 
     def _is_loss(self, call: cst.Call, receiver: cst.BaseExpression) -> bool:
         """Whether ``receiver.backward(…)`` is a tensor's: not ``super()``, an engine, or a method of this file."""

@@ -49,20 +49,20 @@ class Obstacles:
 
     def _closures(self) -> Iterator[Obstacle]:
         for act in self.steps:
-            assert isinstance(act.node, cst.Call)
-            given = [a.value for a in act.node.args if a.value is not act.optimizer]
-            closure = next((v for v in given if self._callable(v)), None)
-            if closure is not None:
-                yield self._at(
-                    "AMP010", act.node, f"`{self.tree.text(act.optimizer)}` is given a closure that evaluates the model"
-                )
-            elif self.forward.islands.made_by(act.optimizer) & words.CLOSURE_OPTIMIZERS:
+            made = self.forward.islands.made_by(act.optimizer)
+            if act.closure is not None:
+                reason = f"`{self.tree.text(act.optimizer)}` is given a closure that evaluates the model"
+                once = bool(made) and made <= words.FIRST_ORDER and self._bare(act.closure)
+                yield Obstacle("AMP010", self.tree.span(act.node), reason, scaling=True, risk=once)
+            elif made & words.CLOSURE_OPTIMIZERS:
                 yield self._at("AMP010", act.node, "LBFGS evaluates the model several times per step through a closure")
 
-    def _callable(self, node: cst.BaseExpression) -> bool:
-        if isinstance(node, cst.Lambda) or isinstance(self.flow.named(node), cst.FunctionDef):
-            return True
-        return isinstance(node, cst.Name) and node.value.endswith("closure")
+    def _bare(self, closure: cst.BaseExpression) -> bool:
+        """Whether a closure is a function of this file that computes gradients and leaves them alone."""
+        function = self.flow.named(closure)
+        return isinstance(function, cst.FunctionDef) and not any(
+            isinstance(act, GradientUse) for act in self.acts.below(function)
+        )
 
     def _manual_updates(self) -> Iterator[Obstacle]:
         """``p.data.add_(p.grad, alpha=-lr)`` or ``p -= lr * p.grad`` in the reach of a backward."""

@@ -57,6 +57,8 @@ class OptimizerStep(Act):
 
     optimizer: cst.BaseExpression
     scaler: cst.BaseExpression | None = None
+    closure: cst.BaseExpression | None = None
+    """What the step is given to evaluate the model with."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -34,6 +34,7 @@ class Adoption:
         self.devices = Devices(step.code)
         self.imports: dict[str, tuple[Edit, ...]] = {}
         self.folds: list[str] = []
+        self.closures: list[str] = []
         self.floats: list[Edit] = []
         self._taken: set[str] = set()
         self._inside = [*self._in_float()]
@@ -334,7 +335,9 @@ class Adoption:
             yield edit.before(self.tree, node, *dict.fromkeys(lines))
         for act in self.step.every(OptimizerStep):
             assert isinstance(act.node, cst.Call)
-            if act.scaler is None:
+            if act.closure is not None:
+                yield from self._evaluated(act)
+            elif act.scaler is None:
                 optimizer, comma = self.tree.text(act.optimizer), ", " if act.node.args else ""
                 yield Edit(self.tree.span(act.node.func), f"{self.scaler(act.function)}.step")
                 yield edit.insert(edit.opening(self.tree, act.node), optimizer + comma)
@@ -342,6 +345,14 @@ class Adoption:
             yield edit.after(self.tree, node, f"{self.scaler(function)}.update()")
         for node, function in placed.early_updates.items():
             yield edit.before(self.tree, node, f"{self.scaler(function)}.update()")
+
+    def _evaluated(self, act: OptimizerStep) -> Iterator[Edit]:
+        """``opt.step(closure)`` → ``closure()`` and a step without it: a first-order optimizer calls it once, first."""
+        assert act.closure is not None
+        closure = self.tree.text(act.closure)
+        self.closures.append(closure)
+        yield Edit(self.tree.span(act.node), f"{closure}()")
+        yield edit.after(self.tree, act.node, f"{self.scaler(act.function)}.step({self.tree.text(act.optimizer)})")
 
     # ------------------------------------------------------------------ checkpoints
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ampify.model.amp import AmpFacts
 from ampify.rewrite.cut import Cuts
 from ampify.rewrite.erase_carriers import cut_carriers, cut_imports, cut_switches
-from ampify.rewrite.erase_folds import fold
+from ampify.rewrite.erase_folds import fold, give_back
 from ampify.rewrite.erase_uses import Uses, merge_branches
 from ampify.source.edits import Edit, splice
 from ampify.source.text import Span
@@ -33,6 +33,8 @@ class Hints:
     imports: frozenset[str] = frozenset()
     """Import statements that it added."""
     folds: tuple[str, ...] = ()
+    closures: tuple[str, ...] = ()
+    """Closures that a plan calls itself, before a step that was given them."""
     """Names that it gave to expressions which stood inside others."""
     floats: tuple[Span, ...] = ()
     """Where it put ``.float()``, in the text that is erased."""
@@ -91,6 +93,7 @@ class _Erasing:
         return text
 
     def _acts(self) -> Iterator[Act]:
+        yield lambda facts, cuts: give_back(facts, cuts, self.hints.closures)
         yield self._cut_uses
         yield lambda facts, cuts: fold(facts, cuts, self.hints.folds)
         yield cut_carriers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import libcst as cst
 
@@ -20,6 +21,28 @@ def fold(facts: AmpFacts, cuts: Cuts, names: tuple[str, ...]) -> None:
             text = facts.tree.text(statement.value)
             edit = Edit(facts.tree.span(read), text if cuts.fits(statement.value, read) else f"({text})")
             cuts.edit(cuts.drop_line(statement, keep=facts.tree.span(statement.value)), edit)
+
+
+def give_back(facts: AmpFacts, cuts: Cuts, closures: tuple[str, ...]) -> None:
+    """``closure()`` and ``scaler.step(opt)`` on the next line become ``opt.step(closure)`` again."""
+    blocks = (n for n in facts.nodes if isinstance(n, cst.Module | cst.IndentedBlock))
+    for line, following in (pair for block in blocks for pair in pairwise(block.body)):
+        match line, following:
+            case (
+                cst.SimpleStatementLine(
+                    body=[cst.Assign(value=cst.Call() as call) | cst.Expr(value=cst.Call() as call)]
+                ),
+                cst.SimpleStatementLine(
+                    body=[cst.Expr(value=cst.Call(func=func, args=[cst.Arg(value=optimizer)])) as step]
+                ),
+            ) if facts.tree.text(call.func) in closures and not call.args and _steps(facts, func):
+                text = f"{facts.tree.text(optimizer)}.step({facts.tree.text(call.func)})"
+                cuts.edit(Edit(facts.tree.span(call), text))
+                cuts.drop(step)
+
+
+def _steps(facts: AmpFacts, func: cst.CSTNode) -> bool:
+    return isinstance(func, cst.Attribute) and func.attr.value == "step" and facts.is_scaler(func.value)
 
 
 def _named(facts: AmpFacts, names: tuple[str, ...]) -> Iterator[tuple[cst.Assign, Place]]:

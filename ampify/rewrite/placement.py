@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import libcst as cst
 
@@ -239,9 +240,16 @@ class _Function:
             case cst.Assign(targets=[cst.AssignTarget(target=cst.Attribute(attr=cst.Name(value="grad")))], value=value):
                 return is_none(value)
             case cst.Call():
-                callee = self.step.code.flow.callee(node)
-                return callee is not None and self._holds_clear(callee)
+                return any(call is node and self._holds_clear(f) for call, f in self._called)
         return False
+
+    @cached_property
+    def _called(self) -> list[tuple[cst.Call, cst.FunctionDef]]:
+        """The calls of this function to functions of the file, closures given to a step included."""
+        flow = self.step.code.flow
+        calls = [n for n in flow.body[self.function] if isinstance(n, cst.Call)]
+        plain = [(call, f) for call in calls if (f := flow.callee(call)) is not None]
+        return [*plain, *self.acts.calls(self.function)]
 
     def _holds_clear(self, function: cst.FunctionDef) -> bool:
         flow = self.step.code.flow

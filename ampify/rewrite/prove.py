@@ -29,6 +29,7 @@ class Erases:
     folds: tuple[str, ...] = ()
     floats: tuple[Edit, ...] = ()
     carried: frozenset[str] = frozenset()
+    closures: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,7 @@ def _hints(fixes: list[Fix]) -> Hints:
         folds=tuple(dict.fromkeys(name for p in erases for name in p.folds)),
         floats=tuple(span for edit, span in zip(edits, landed(edits), strict=True) if id(edit) in floats),
         carried=frozenset().union(*(p.carried for p in erases)),
+        closures=tuple(dict.fromkeys(name for p in erases for name in p.closures)),
     )
 
 
