@@ -299,6 +299,24 @@ for x, y in loader:
         assert [finding.code for finding in check_text(text, Settings())] == ["AMP701"]
 
 
+class TestOtherFiles:
+    LOOP = f"""\
+{HEAD}import helpers
+for x, y in loader:
+    loss = helpers.style(net(x), y)
+{STEP}"""
+
+    def test_a_helper_of_the_project_is_not_trusted(self, tmp_path):
+        train = tmp_path / "train.py"
+        train.write_text(self.LOOP)
+        assert "GradScaler" in fix_text(self.LOOP, Settings())[0]
+        assert check_text(self.LOOP, Settings(), str(train))[0].code == "AMP001"  # a library, as far as can be seen
+        (tmp_path / "helpers.py").write_text("def style(a, b): return a.T @ b\n")
+        (finding,) = check_text(self.LOOP, Settings(), str(train))
+        assert finding.code == "AMP021"
+        assert "`helpers.style` stands in another file" in finding.message
+
+
 class TestImporters:
     TRAIN = f"""\
 import torch

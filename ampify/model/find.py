@@ -40,7 +40,7 @@ from ampify.syntax.walk import arguments
 def read(tree: Tree, path: str, target: tuple[int, int] | None = None) -> FileModel:
     """The model of one file."""
     flow = Flow(tree)
-    code = Code(tree, flow, Roles(flow), AmpFacts(tree))
+    code = Code(tree, flow, Roles(flow), AmpFacts(tree), path)
     frameworks = find_frameworks(tree, flow)
     acts = Acts(code, frameworks.differentiating)
     steps = tuple(checked(_describe(acts, group)) for group in _groups(acts))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
+from pathlib import Path
 
 import libcst as cst
 
@@ -16,6 +17,7 @@ from ampify.model.flow import How, Place
 from ampify.model.forward import Forward
 from ampify.model.roles import Role
 from ampify.model.step import Obstacle
+from ampify.source.importers import project_file
 from ampify.syntax import blocks
 from ampify.syntax.walk import arguments, keyword, walk_scope
 
@@ -46,12 +48,22 @@ class Hazards:
         for node in self.inside:
             if isinstance(node, cst.Call):
                 yield from self._call(node)
+                yield from self._elsewhere(node)
         for function in self._functions:
             for node in self.flow.body[function]:
                 if isinstance(node, cst.Call):
                     yield from self._call(node)
                 elif isinstance(node, cst.Assign) and self._fills(node):
                     yield self._at(node, _FILLS)
+
+    def _elsewhere(self, call: cst.Call) -> Iterator[Obstacle]:
+        """A helper from another file of the project: a Gram matrix in it, say, would overflow unseen."""
+        if self.roles.of(call.func) is not None or not self.forward.reads_low(call, call):
+            return
+        for path in self.flow.names.imported(call.func):
+            if project_file(Path(self.forward.code.path), path) is not None:
+                reason = "stands in another file, which is not looked into: what it computes may not fit float16"
+                yield self._at(call, f"`{self.tree.text(call.func)}` {reason}")
 
     @cached_property
     def _functions(self) -> tuple[cst.FunctionDef, ...]:

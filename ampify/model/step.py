@@ -30,6 +30,7 @@ class Code:
     flow: Flow
     roles: Roles
     amp: AmpFacts
+    path: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

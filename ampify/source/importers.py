@@ -27,6 +27,19 @@ def importer_of(path: Path, names: Collection[str]) -> Path | None:
     return None
 
 
+def project_file(path: Path, imported: str) -> Path | None:
+    """The file of the project around ``path`` that the import path of a function leads to."""
+    module, _, _ = imported.rpartition(".")
+    if not module.strip(".") or not path.is_file():
+        return None
+    parts = module.strip(".").split(".")
+    for folder in path.resolve().parents[:3]:
+        for file in (folder.joinpath(*parts).with_suffix(".py"), folder.joinpath(*parts, "__init__.py")):
+            if file.is_file():
+                return file
+    return None
+
+
 def _project(path: Path) -> Path:
     """The outermost folder around ``path`` that is marked as a project, else its own folder."""
     marked = [folder for folder in path.parents if any((folder / mark).exists() for mark in _MARKS)]
