@@ -45,7 +45,7 @@ def assigned(text: str) -> set[str]:
 def test_every_conversion_can_be_proved(path: Path) -> None:
     before = path.with_name(path.name.replace(".amp.py", ".py")).read_text("utf-8")
     after = path.read_text("utf-8")
-    prove(before, after, [conversion(before, after)])
+    assert prove(before, after, [conversion(before, after)]) is None
 
 
 BEFORE = dedent("""
@@ -133,7 +133,7 @@ MUTATIONS = {
 
 
 def test_the_conversion_that_is_mutated_below_is_proved() -> None:
-    prove(BEFORE, AFTER, [Fix("Convert", (), proof=Erases())])
+    assert prove(BEFORE, AFTER, [Fix("Convert", (), proof=Erases())]) is None
 
 
 @pytest.mark.parametrize("name", MUTATIONS)
@@ -158,26 +158,26 @@ def test_what_the_program_had_stays() -> None:
     after = before.replace("loss.", "scaler.scale(loss).").replace(
         "\nif", "\nscaler = torch.GradScaler(enabled=use_amp)\nif"
     )
-    prove(before, after, [Fix("Convert", (), proof=Erases())])
+    assert prove(before, after, [Fix("Convert", (), proof=Erases())]) is None
 
 
 def test_a_conversion_beside_existing_amp() -> None:
     old = "with torch.autocast('cuda', enabled=use_amp):\n    evaluate()\n"
     head = "import torch\nuse_amp = torch.cuda.is_available()\n"
-    prove(head + old + BEFORE, head + old + AFTER, [Fix("Convert", (), proof=Erases())])
+    assert prove(head + old + BEFORE, head + old + AFTER, [Fix("Convert", (), proof=Erases())]) is None
 
 
 def test_a_fix_of_amp_may_move_amp_only() -> None:
     wrong = AFTER.replace("        scaler.unscale_(opt)\n", "")
-    prove(wrong, AFTER, [Fix("Unscale", (), proof=SameErasure())])
-    prove(AFTER, wrong, [Fix("Unscale", (), proof=SameErasure())])
+    assert prove(wrong, AFTER, [Fix("Unscale", (), proof=SameErasure())]) is None
+    assert prove(AFTER, wrong, [Fix("Unscale", (), proof=SameErasure())]) is None
 
 
 def test_declared_spans() -> None:
     before = "import os\nx = old(1)  # one\n"
     at = before.index("old")
     fix = Fix("Rename", (Edit(Span(at, at + 3), "new"),))
-    prove(before, splice(before, fix.edits), [fix])
+    assert prove(before, splice(before, fix.edits), [fix]) is None
     for changed in ("import os\nx = new(2)  # one\n", "import os\nx = new(1)\n", "x = new(1)  # one\n", "x = (\n"):
         with pytest.raises(ProofFailed):
             prove(before, changed, [fix])
@@ -188,7 +188,7 @@ def test_fixes_of_several_kinds_in_one_go() -> None:
     renames = Fix("Rename", (Edit(Span(at, at + 8), "Plan"),))
     after = AFTER.replace("Schedule", "Plan")
     converts = Fix("Convert", (), proof=Erases())
-    prove(BEFORE, after, [renames, converts])
+    assert prove(BEFORE, after, [renames, converts]) is None
     with pytest.raises(ProofFailed):
         prove(BEFORE, after, [converts])
 
@@ -199,7 +199,7 @@ def test_floats_are_found_behind_other_edits() -> None:
     island = Edit(Span(use + 3, use + 3), ".float()")
     region = (Edit(Span(line, line), "with torch.autocast('cuda'):\n    "),)
     fix = Fix("Convert", (*region, island), proof=Erases(floats=(island,)))
-    prove(before, splice(before, fix.edits), [fix])
+    assert prove(before, splice(before, fix.edits), [fix]) is None
     with pytest.raises(ProofFailed):
         prove(before, splice(before, fix.edits), [Fix("Convert", fix.edits, proof=Erases())])
 
