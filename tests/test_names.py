@@ -89,7 +89,7 @@ def differences(text: str) -> list[str]:
     """
     wrapper = MetadataWrapper(cst.parse_module(text), unsafe_skip_copy=True)
     contexts, scopes = wrapper.resolve(ExpressionContextProvider), wrapper.resolve(ScopeProvider)
-    names, found = Names(wrapper.module), []
+    names, found = Names([wrapper.module]), []
     for node, context in contexts.items():
         if context is ExpressionContext.LOAD and (chain := dotted(node)) and is_reference(names, node):
             way = ".".join(chain)
@@ -116,7 +116,7 @@ def test_names_agree_with_libcst(text: str) -> None:
 @pytest.mark.parametrize("text", SNIPPETS.values(), ids=SNIPPETS)
 def test_qualified_names_of_libcst_are_among_ours(text: str) -> None:
     wrapper = MetadataWrapper(cst.parse_module(text), unsafe_skip_copy=True)
-    qualified, names = wrapper.resolve(QualifiedNameProvider), Names(wrapper.module)
+    qualified, names = wrapper.resolve(QualifiedNameProvider), Names([wrapper.module])
     for node in wrapper.resolve(ExpressionContextProvider):
         if dotted(node) and is_reference(names, node):
             known = qualified.get(node, ())
@@ -127,7 +127,7 @@ def test_qualified_names_of_libcst_are_among_ours(text: str) -> None:
 @pytest.mark.parametrize("text", SNIPPETS.values(), ids=SNIPPETS)
 def test_parents_agree_with_libcst(text: str) -> None:
     wrapper = MetadataWrapper(cst.parse_module(text), unsafe_skip_copy=True)
-    parents, names = wrapper.resolve(ParentNodeProvider), Names(wrapper.module)
+    parents, names = wrapper.resolve(ParentNodeProvider), Names([wrapper.module])
     assert all(names.parent[node] is parents.get(node) for node in walk(wrapper.module))
 
 
@@ -190,7 +190,7 @@ def imported(text: str) -> set[str]:
     """What the last expression of a text stands for."""
     module = cst.parse_module(textwrap.dedent(text))
     last = [node for node in walk(module) if isinstance(node, cst.Expr)][-1]
-    return set(Names(module).imported(last.value))
+    return set(Names([module]).imported(last.value))
 
 
 def test_one_assignment_is_looked_through() -> None:
@@ -220,10 +220,10 @@ def test_nonlocal_names_what_an_outer_function_binds_below() -> None:
 
 def test_star_imports_leave_a_name_unknown() -> None:
     module = cst.parse_module("from torch import *\nimport os\nHERE, os\n")
-    names, node = Names(module), at(module)
+    names, node = Names([module]), at(module)
     assert names.unknown("autocast", node)
     assert not names.unknown("os", node)
-    assert not Names(plain := cst.parse_module("HERE\n")).unknown("autocast", at(plain))
+    assert not Names([plain := cst.parse_module("HERE\n")]).unknown("autocast", at(plain))
 
 
 @pytest.mark.parametrize(
@@ -249,7 +249,7 @@ def test_star_imports_leave_a_name_unknown() -> None:
 )
 def test_spell(text: str, path: str, spelled: str | None) -> None:
     module = cst.parse_module(text)
-    assert Names(module).spell(path, at(module)) == spelled
+    assert Names([module]).spell(path, at(module)) == spelled
 
 
 @pytest.mark.parametrize(
@@ -268,4 +268,4 @@ def test_spell(text: str, path: str, spelled: str | None) -> None:
 )
 def test_taken(text: str, taken: bool) -> None:
     module = cst.parse_module(text)
-    assert Names(module).taken("scaler", [at(module)]) is taken
+    assert Names([module]).taken("scaler", [at(module)]) is taken

@@ -45,7 +45,7 @@ class AmpFacts:
 
     def __init__(self, tree: Tree, assumed: frozenset[str] = frozenset()) -> None:
         self.tree = tree
-        self.nodes = [*walk(tree.module)]
+        self.nodes = [*tree.nodes()]
         self._named: dict[str, dict[cst.FunctionDef, cst.ClassDef | None]] = defaultdict(dict)
         for node in self.nodes:
             if isinstance(node, cst.FunctionDef):
@@ -100,12 +100,12 @@ class AmpFacts:
         names = self.tree.names
         match expr:
             case cst.Name(value=name):
-                return names.scope[expr].find(name) or names.top, name
+                return names.scope[expr].find(name) or names.scope[expr].top, name
             case cst.Attribute(value=cst.Name(value="self" | "cls"), attr=cst.Name(value=name)):
                 owner = class_of(self.tree, expr)
-                return (self._family(owner) if owner else names.top), name
+                return (self._family(owner) if owner else names.scope[expr].top), name
             case cst.Attribute() if chain := dotted(expr):
-                return names.scope[expr].find(chain[0]) or names.top, ".".join(chain)
+                return names.scope[expr].find(chain[0]) or names.scope[expr].top, ".".join(chain)
         return None
 
     def title(self, param: cst.Param) -> str:

@@ -11,7 +11,7 @@ from ampify.model.roles import Role, Roles
 from ampify.model.step import Code, Device
 from ampify.syntax import blocks
 from ampify.syntax.blocks import Function
-from ampify.syntax.walk import dotted, is_none, keyword, walk
+from ampify.syntax.walk import dotted, is_none, keyword
 
 _INDEXES = {"rank", "local_rank", "gpu", "gpu_id", "device_id", "device_ids", "gpus", "world_size"}
 _DTYPES = {"dtype", "float", "half", "double", "long", "int"}
@@ -110,7 +110,7 @@ def _moved_to(node: cst.CSTNode) -> cst.BaseExpression | None:
 def accelerated(code: Code) -> bool:
     """Whether the file shows any sign of a device other than the CPU."""
     flow, roles = code.flow, code.roles
-    for node in walk(code.tree.module):
+    for node in code.tree.nodes():
         if (moved := _moved_to(node)) is not None and _unknown_device(flow, moved):
             return True
         match node:

@@ -13,7 +13,7 @@ from ampify.syntax import blocks
 from ampify.syntax.blocks import Function
 from ampify.syntax.names import Bound, Scope
 from ampify.syntax.tree import Tree
-from ampify.syntax.walk import children, dotted, is_none, walk, walk_scope
+from ampify.syntax.walk import children, dotted, is_none, walk_scope
 
 MUTATORS = {"append", "extend", "insert", "add", "update", "appendleft", "put", "push", "setdefault", "add_", "sub_"}
 
@@ -68,11 +68,11 @@ class Flow:
 
     def __init__(self, tree: Tree) -> None:
         self.tree, self.names = tree, tree.names
-        self.functions: list[Function] = [tree.module]
+        self.functions: list[Function] = [*tree.modules]
         self.classes: list[cst.ClassDef] = []
         self.calls: list[cst.Call] = []
-        self.body: dict[Function, list[cst.CSTNode]] = {tree.module: []}
-        for node in walk(tree.module):
+        self.body: dict[Function, list[cst.CSTNode]] = {}
+        for node in tree.nodes():
             if isinstance(node, cst.FunctionDef):
                 self.functions.append(node)
             elif isinstance(node, cst.ClassDef):
@@ -94,6 +94,8 @@ class Flow:
 
     def place(self, node: cst.CSTNode) -> Place | None:
         """Where the value of a name, attribute chain or subscript is kept; None for any other expression."""
+        if isinstance(node, cst.Name | cst.Attribute) and (origin := self.names.origin(node)) and origin[1]:
+            return Place(*origin)
         match node:
             case cst.Name(value=name):
                 scope = self.names.scope[node].find(name)
@@ -134,10 +136,12 @@ class Flow:
                 yield found
 
     def named(self, node: cst.CSTNode) -> cst.FunctionDef | cst.ClassDef | None:
-        """The function or class of this file that a name stands for, if it can only be that one."""
-        if not isinstance(node, cst.Name):
-            return None
-        match self.names.scope[node].lookup(node.value):
+        """The function or class that a name stands for, if it can only be that one of the files at hand."""
+        if (origin := self.names.origin(node)) is not None and len(origin[1]) == 1:
+            bindings = origin[0].lookup(origin[1][0])
+        else:
+            bindings = self.names.scope[node].lookup(node.value) if isinstance(node, cst.Name) else []
+        match bindings:
             case [binding] if isinstance(binding.node, cst.FunctionDef | cst.ClassDef):
                 return binding.node
         return None
@@ -294,8 +298,7 @@ class Flow:
 
     def _plain_callee(self, call: cst.Call) -> cst.FunctionDef | None:
         match call.func:
-            case cst.Name() as name:
-                found = self.named(name)
+            case cst.Name() | cst.Attribute() if (found := self.named(call.func)) is not None:
                 return self.method(found, "__init__") if isinstance(found, cst.ClassDef) else found
             case cst.Attribute(value=cst.Call(func=cst.Name(value="super")), attr=cst.Name(value=attr)):
                 cls = blocks.class_of(self.tree, call)

@@ -74,7 +74,7 @@ def find_frameworks(tree: Tree, flow: Flow) -> Frameworks:
 
 
 def _imports_any(tree: Tree) -> bool:
-    scopes = {id(scope): scope for scope in (tree.names.top, *tree.names.inner.values())}.values()
+    scopes = {id(scope): scope for scope in tree.names.inner.values()}.values()
     bound = (binding.path for scope in scopes for bindings in scope.bindings.values() for binding in bindings)
     return any(_root(path) in PACKAGES for path in bound if path) or any(
         _root(star) in PACKAGES for scope in scopes for star in scope.stars

@@ -181,7 +181,7 @@ class Adoption:
         return self._lines(home.after, head, arguments, "")
 
     def _lines(self, at: cst.CSTNode, head: str, arguments: list[str], tail: str) -> list[str]:
-        unit = self.tree.module.default_indent
+        unit = self.tree.module(at).default_indent
         indent = self.tree.source.indent(self.tree.span(at).start).expandtabs(4)
         return edit.call_lines(head, arguments, tail, self.settings.line_length - len(indent), unit)
 

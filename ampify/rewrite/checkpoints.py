@@ -28,5 +28,5 @@ def restored(tree: Tree, load: cst.Call, source: str, scaler: str) -> Edit:
     """After the optimizer's state; older checkpoints have none for the scaler, a disabled scaler's is empty."""
     strings = (n for n in walk(load.args[0].value) if isinstance(n, cst.SimpleString))
     quote = next((s.quote for s in strings), '"')
-    name, unit = f"{quote}scaler{quote}", tree.module.default_indent
+    name, unit = f"{quote}scaler{quote}", tree.module(load).default_indent
     return edit.after(tree, load, f"if {source}.get({name}):", f"{unit}{scaler}.load_state_dict({source}[{name}])")

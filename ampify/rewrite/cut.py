@@ -144,7 +144,7 @@ class Cuts:
         return any(span in near.span and near.span != span for near in self._near(span))
 
     def _freed(self) -> Iterator[str]:
-        for node in walk(self.tree.module):
+        for node in self.tree.nodes():
             if isinstance(node, cst.Name | cst.Attribute) and (chain := dotted(node)):
                 span = self.tree.span(node)
                 if any(span in near.span for near in self._near(span)):
@@ -238,7 +238,7 @@ class Cuts:
     def _frozen(self) -> set[int]:
         """Lines that begin inside a string: their leading blanks are data, not layout."""
         found: set[int] = set()
-        for node in walk(self.tree.module):
+        for node in self.tree.nodes():
             if isinstance(node, cst.SimpleString | cst.FormattedString | cst.TemplatedString):
                 span = self.tree.span(node)
                 found.update(range(self.source.line(span.start) + 1, self.source.line(span.end) + 1))
@@ -313,11 +313,16 @@ def is_atom(value: cst.BaseExpression) -> bool:
 
 def comments(text: str) -> list[Span]:
     """Where the comments of a text stand."""
-    source = SourceText(text)
-    bounds = [*source.line_starts, len(text)]
-    lines = (text[a:b] for a, b in pairwise(bounds))
-    tokens = tokenize.generate_tokens(lambda: next(lines, ""))
-    return [Span(source.offset(*t.start), source.offset(*t.end)) for t in tokens if t.type == tokenize.COMMENT]
+    return [Span(part.start + c.start, part.start + c.end) for part in SourceText(text).parts
+            for c in _comments(SourceText(text[part.start : part.end]))]  # fmt: skip
+
+
+def _comments(source: SourceText) -> Iterator[Span]:
+    bounds = [*source.line_starts, len(source.text)]
+    lines = (source.text[a:b] for a, b in pairwise(bounds))
+    for token in tokenize.generate_tokens(lambda: next(lines, "")):
+        if token.type == tokenize.COMMENT:
+            yield Span(source.offset(*token.start), source.offset(*token.end))
 
 
 def is_quiet(test: cst.CSTNode) -> bool:

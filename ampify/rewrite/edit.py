@@ -47,8 +47,8 @@ def after(tree: Tree, node: cst.CSTNode, *lines: str) -> Edit:
 
 def wrap(tree: Tree, statements: Iterable[cst.CSTNode], header: list[str], inner: Iterable[str] = ()) -> Iterator[Edit]:
     """Put a ``with`` header over neighbouring statements and indent them; ``inner`` lines follow inside it."""
-    source, unit = tree.source, tree.module.default_indent
-    run = [*statements]
+    source, run = tree.source, [*statements]
+    unit = tree.module(run[0]).default_indent
     first, last = tree.span(run[0]), tree.span(run[-1])
     newline, indent = source.newline(first.start), source.indent(first.start)
     yield insert(first.start, "".join(line + newline + indent for line in header) + unit)
@@ -62,7 +62,8 @@ def wrap(tree: Tree, statements: Iterable[cst.CSTNode], header: list[str], inner
 
 def wrapped_lines(tree: Tree, node: cst.CSTNode, header: list[str], inner: Iterable[str]) -> Edit:
     """A ``with`` of new lines only, above the statement of ``node``."""
-    return before(tree, node, *header, *(tree.module.default_indent + line for line in inner))
+    unit = tree.module(node).default_indent
+    return before(tree, node, *header, *(unit + line for line in inner))
 
 
 def inside_strings(tree: Tree, statement: cst.CSTNode) -> Iterator[int]:

@@ -37,7 +37,7 @@ class Reads:
 
 def reads(tree: Tree) -> Iterator[cst.Name | cst.Attribute]:
     """Names and attributes in the places where they are read."""
-    stack: list[cst.CSTNode] = [tree.module]
+    stack: list[cst.CSTNode] = [*reversed(tree.modules)]
     while stack:
         node = stack.pop()
         if isinstance(node, cst.Import | cst.ImportFrom | cst.Global | cst.Nonlocal):

@@ -248,11 +248,12 @@ def merge_branches(facts: AmpFacts, cuts: Cuts, tests: set[str]) -> None:
     if not tests:
         return
     tree = facts.tree
-    statements = {n.lineno: n for n in ast.walk(tree.ast) if isinstance(n, ast.If)}
+    modules = zip(tree.modules, tree.asts, strict=True)
+    statements = {(m, n.lineno): n for m, part in modules for n in ast.walk(part) if isinstance(n, ast.If)}
     for node in facts.nodes:
         match node:
             case cst.If(orelse=cst.Else(), test=test) if tree.text(test) in tests and is_quiet(test):
-                twin = statements[tree.line(node)]
+                twin = statements[tree.module(node), tree.line(node)]
                 if isinstance(tree.names.parent[node], Block) and _same(twin.body, twin.orelse):
                     cuts.unwrap(node, node.body)
             case cst.IfExp(test=test, body=body, orelse=orelse) if tree.text(test) in tests and is_quiet(test):

@@ -24,13 +24,14 @@ def need(tree: Tree, path: str, at: cst.CSTNode) -> tuple[str, tuple[Edit, ...]]
     root, _, rest = path.partition(".")
     if _optional(tree, root, at):
         return path, ()
-    if rest and (edits := _beside_sibling(tree, path)):
+    module = tree.module(at)
+    if rest and (edits := _beside_sibling(tree, path, module)):
         return path.rpartition(".")[2], edits
     name = root
     while _means_other(tree, name, root, at):
         name = "_" + name
     line = f"import {root}" if name == root else f"import {root} as {name}"
-    return f"{name}.{rest}" if rest else name, (_new_line(tree, line, root),)
+    return f"{name}.{rest}" if rest else name, (_new_line(tree, line, root, module),)
 
 
 def drop(tree: Tree, name: str, at: cst.CSTNode, gone: Collection[cst.CSTNode] = ()) -> tuple[Edit, ...]:
@@ -142,16 +143,16 @@ def _means_other(tree: Tree, name: str, root: str, at: cst.CSTNode) -> bool:
     def other(binding: Binding) -> bool:
         return binding.path != root
 
-    scopes = (*tree.names.inner.get(at, tree.names.scope[at]).chain(), tree.names.top)
+    scopes = tree.names.inner.get(at, tree.names.scope[at]).chain()
     return any(other(binding) for scope in scopes for binding in scope.bindings.get(name, ()))
 
 
-def _beside_sibling(tree: Tree, path: str) -> tuple[Edit, ...]:
+def _beside_sibling(tree: Tree, path: str, at: cst.Module) -> tuple[Edit, ...]:
     """Extend a top-level ``from torch.amp import autocast`` by the last part of ``path``, if that name is free."""
     module, _, name = path.rpartition(".")
-    if tree.names.taken(name, [tree.module]):
+    if tree.names.taken(name, [at]):
         return ()
-    for statement in (small for line in _head(tree) for small in line.body):
+    for statement in (small for line in _head(at) for small in line.body):
         match statement:
             case cst.ImportFrom(module=cst.CSTNode() as source, relative=()) if ".".join(dotted(source)) == module:
                 if aliases := _aliases(statement):
@@ -160,15 +161,15 @@ def _beside_sibling(tree: Tree, path: str) -> tuple[Edit, ...]:
     return ()
 
 
-def _new_line(tree: Tree, line: str, root: str) -> Edit:
+def _new_line(tree: Tree, line: str, root: str, module: cst.Module) -> Edit:
     """A new line after the last import of ``root`` at the head of the file, else after the last import there."""
-    lines = [*_head(tree)]
+    lines = [*_head(module)]
     imports = [found for found in lines if any(isinstance(small, _ImportStatement) for small in found.body)]
     related = [found for found in imports if root in {path.partition(".")[0] for path in _imported_by(found)}]
-    docstring = lines[:1] if tree.module.get_docstring(clean=False) is not None else []
+    docstring = lines[:1] if module.get_docstring(clean=False) is not None else []
     source = tree.source
     if not (after := (related or imports or docstring)[-1:]):
-        at = tree.span(tree.module.body[0]).start if tree.module.body else len(source.text)
+        at = tree.span(module.body[0]).start if module.body else tree.span(module).end
         return Edit(Span(at, at), line + source.newline(at))
     at = _next_line(tree, end := tree.span(after[0]).end)
     newline = source.newline(end)
@@ -176,10 +177,10 @@ def _new_line(tree: Tree, line: str, root: str) -> Edit:
     return Edit(Span(at, at), line + newline if complete else newline + line)
 
 
-def _head(tree: Tree) -> Iterator[cst.SimpleStatementLine]:
+def _head(module: cst.Module) -> Iterator[cst.SimpleStatementLine]:
     """The simple lines before the first definition or loop: an import there is there for everything that runs."""
     stop = (cst.FunctionDef, cst.ClassDef, cst.For, cst.While, cst.With, cst.Match)
-    for statement in takewhile(lambda s: not isinstance(s, stop), tree.module.body):
+    for statement in takewhile(lambda s: not isinstance(s, stop), module.body):
         if isinstance(statement, cst.SimpleStatementLine):
             yield statement
 

@@ -12,9 +12,8 @@ from ampify.model.amp import AmpFacts
 from ampify.rewrite.cut import comments
 from ampify.rewrite.erase import EraseFailed, Hints, erase_text
 from ampify.source.edits import Edit, Fix, landed, splice
-from ampify.source.text import Span
+from ampify.source.text import SEAM, Span
 from ampify.syntax.tree import Tree, Unreadable
-from ampify.syntax.walk import walk
 
 
 class ProofFailed(ValueError):
@@ -53,14 +52,19 @@ def prove(before: str, after: str, fixes: Iterable[Fix]) -> None:
 
 def _same_outside(before: str, after: str, edits: list[Edit]) -> None:
     """Outside the declared spans nothing has changed, comments and code alike."""
-    ast.parse(before), ast.parse(after)
+    _asts(before), _asts(after)
     kept = _outside(before, [e.span for e in edits])
     if kept != _outside(after, landed(edits)):
         raise ProofFailed("Text has changed outside the places that were to be changed")
 
 
+def _asts(text: str) -> list[ast.Module]:
+    """What each file of a text says."""
+    return [ast.parse(part) for part in text.split(SEAM)]
+
+
 def _outside(text: str, spans: list[Span]) -> str:
-    return splice(text, (Edit(span, "\0") for span in spans))
+    return splice(text, (Edit(span, "\1") for span in spans))
 
 
 def _same_erasure(before: str, after: str, fixes: list[Fix]) -> None:
@@ -95,13 +99,12 @@ def _hints(fixes: list[Fix]) -> Hints:
 
 def _assigned(tree: Tree) -> frozenset[str]:
     """What the program assigns, as written."""
-    nodes = walk(tree.module)
-    targets = (n.target for n in nodes if isinstance(n, cst.AssignTarget | cst.AnnAssign))
+    targets = (n.target for n in tree.nodes() if isinstance(n, cst.AssignTarget | cst.AnnAssign))
     return frozenset(tree.text(target) for target in targets)
 
 
 def _same_program(want: str, got: str) -> None:
-    if ast.dump(ast.parse(want)) != ast.dump(ast.parse(got)):
+    if [*map(ast.dump, _asts(want))] != [*map(ast.dump, _asts(got))]:
         raise ProofFailed(f"More has changed than mixed precision: {_difference(want, got)}")
     if [want[c.start : c.end] for c in comments(want)] != [got[c.start : c.end] for c in comments(got)]:
         raise ProofFailed("A comment was lost, added or moved")
@@ -109,7 +112,7 @@ def _same_program(want: str, got: str) -> None:
 
 def _difference(want: str, got: str) -> str:
     """The first line that differs when both are written out plainly."""
-    one, other = (ast.unparse(ast.parse(text)).splitlines() for text in (want, got))
+    one, other = ("\n".join(map(ast.unparse, _asts(text))).splitlines() for text in (want, got))
     pairs = zip([*one, ""], [*other, ""], strict=False)
     left, right = next(((a, b) for a, b in pairs if a != b), ("", ""))
     return f"`{left.strip()}` has become `{right.strip()}`"

@@ -1,4 +1,4 @@
-"""Text and positions in it. Knows nothing of Python or PyTorch."""
+"""Text and positions in it; a text may hold several files. Knows nothing of Python or PyTorch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
 
+SEAM = "\0"
+"""Stands between the files of a text of several: no Python source holds it."""
+
 _NEWLINE = re.compile(r"\r\n|\n|\r")  # not str.splitlines(): that also splits on \f, \x1c, \u2028 …
+_LINE_END = re.compile(rf"{_NEWLINE.pattern}|{SEAM}")
 _BLANKS = re.compile(r"[ \t\f]*")
 
 
@@ -33,8 +37,20 @@ class SourceText:
     text: str
 
     @cached_property
+    def parts(self) -> list[Span]:
+        """Where each of its files stands."""
+        starts = [0, *(m.end() for m in re.finditer(SEAM, self.text))]
+        return [
+            Span(start, end) for start, end in zip(starts, [*(s - 1 for s in starts[1:]), len(self.text)], strict=True)
+        ]
+
+    def part(self, offset: int) -> int:
+        """Which of its files ``offset`` lies in, from 0."""
+        return bisect_right(self.parts, offset, key=lambda span: span.start) - 1
+
+    @cached_property
     def line_starts(self) -> list[int]:
-        return [0, *(m.end() for m in _NEWLINE.finditer(self.text))]
+        return [0, *(m.end() for m in _LINE_END.finditer(self.text))]
 
     def offset(self, line: int, column: int) -> int:
         return self.line_starts[line - 1] + column
@@ -50,7 +66,7 @@ class SourceText:
 
     def line_end(self, offset: int) -> int:
         """Where the line of ``offset`` ends, before its newline."""
-        return m.start() if (m := _NEWLINE.search(self.text, offset)) else len(self.text)
+        return m.start() if (m := _LINE_END.search(self.text, offset)) else len(self.text)
 
     def text_of_line(self, line: int) -> str:
         """The text of a line without its newline; empty outside the text."""
@@ -66,9 +82,10 @@ class SourceText:
 
     def newline(self, offset: int) -> str:
         """The line ending in use at ``offset``, so that a CRLF file gets CRLF insertions."""
-        if match := _NEWLINE.search(self.text, offset):
+        part = self.parts[self.part(offset)]
+        if match := _NEWLINE.search(self.text, offset, part.end):
             return match[0]
-        used = [match[0] for match in _NEWLINE.finditer(self.text)]
+        used = [match[0] for match in _NEWLINE.finditer(self.text, part.start, part.end)]
         return used[-1] if used else "\n"
 
     def __getitem__(self, span: Span) -> str:

@@ -71,7 +71,8 @@ def function_of(tree: Tree, node: cst.CSTNode) -> Function:
         if isinstance(parent, cst.FunctionDef) and child is parent.body:
             return parent
         child = parent
-    return tree.module
+    assert isinstance(child, cst.Module)
+    return child
 
 
 def class_of(tree: Tree, function: cst.CSTNode) -> cst.ClassDef | None:

@@ -1,16 +1,17 @@
-"""Parents, scopes and bindings of one module, in a single iterative walk.
+"""Parents, scopes and bindings of one module, or of several that import each other, in a single iterative walk.
 
 LibCST's own Parent, Scope and QualifiedName providers know the same and cost 20 times as much.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
 import libcst as cst
 
+from ampify.syntax.links import Links
 from ampify.syntax.walk import children, dotted, target_names
 
 
@@ -79,16 +80,25 @@ class Scope:
         return [*self.chain()][-1]
 
 
-class Names:
-    """The names of a module: ``parent`` and ``scope`` of each node, and what names stand for."""
+Origin = tuple[Scope, tuple[str, ...]]
+"""A module among those at hand, and a chain of names in it."""
 
-    def __init__(self, module: cst.Module) -> None:
+
+class Names:
+    """The names of modules: ``parent`` and ``scope`` of each node, and what names stand for."""
+
+    def __init__(self, modules: Sequence[cst.Module], links: Links | None = None) -> None:
         self.parent: dict[cst.CSTNode, cst.CSTNode | None] = {}
         self.scope: dict[cst.CSTNode, Scope] = {}
         self.inner: dict[cst.CSTNode, Scope] = {}
-        self.top = Scope(module, None)
+        self._links = links or Links()
+        self._tops = [self._read(module) for module in modules]
+        self._numbers = {module: number for number, module in enumerate(modules)}
+
+    def _read(self, module: cst.Module) -> Scope:
+        top = Scope(module, None)
         declared = self._declarations(module)
-        stack: list[tuple[cst.CSTNode, cst.CSTNode | None, Scope]] = [(module, None, self.top)]
+        stack: list[tuple[cst.CSTNode, cst.CSTNode | None, Scope]] = [(module, None, top)]
         while stack:
             node, parent, scope = stack.pop()
             self.parent[node], self.scope[node] = parent, scope
@@ -97,12 +107,14 @@ class Names:
                 self.inner[node] = inner
                 self._declare(inner, declared.get(node, ()))
             stack.extend((kid, node, s) for kid, s in reversed([*_placed(node, scope, inner)]))
-        self.inner[module] = self.top
+        self.inner[module] = top
+        return top
 
     def imported(self, node: cst.CSTNode) -> frozenset[str]:
         """Every dotted import path that a plain chain of names may stand for; empty for what is local or unknown.
 
-        One assignment is looked through (``amp = torch.cuda.amp``). Several paths: the import is conditional.
+        One assignment is looked through (``amp = torch.cuda.amp``), and imports from the modules at hand are.
+        Several paths: the import is conditional.
         """
         if not (chain := dotted(node)):
             return frozenset()
@@ -112,9 +124,39 @@ class Names:
         root, *rest = chain
         for binding in scope.lookup(root):
             if binding.path is not None:
-                yield ".".join((binding.path, *rest))
+                path = ".".join((binding.path, *rest))
+                if (origin := self._linked(path, scope)) is None:
+                    yield path
+                elif origin[1]:
+                    yield from self._paths(*origin, follow=False)
             elif follow and binding.value is not None and (alias := dotted(binding.value)) and alias[0] != root:
                 yield from self._paths(self.scope[binding.value], (*alias, *rest), follow=False)
+
+    def origin(self, node: cst.CSTNode) -> Origin | None:
+        """Where in another module at hand a chain of names comes from, if it can only be that place."""
+        chain = dotted(node)
+        found = self._origin(self.scope[node], chain, frozenset()) if chain else None
+        return found if found is not None and found[0].top is not self.scope[node].top else None
+
+    def _origin(self, scope: Scope, chain: tuple[str, ...], seen: frozenset[Scope]) -> Origin | None:
+        """Follow ``chain`` through imports, re-exports and star imports to the module that binds its first name."""
+        root, *rest = chain
+        match scope.lookup(root):
+            case [] if scope.top not in seen:
+                stars = (self._linked(f"{star}.{root}", scope) for star in scope.top.stars)
+                known = [star for star in stars if star is not None and star[1] and star[0].lookup(star[1][0])]
+                return self._origin(known[0][0], chain, seen | {scope.top}) if len(known) == 1 else None
+            case [Binding(path=str(path))] if (origin := self._linked(".".join((path, *rest)), scope)) is not None:
+                return self._origin(*origin, seen | {scope.top}) if origin[1] and origin[0] not in seen else origin
+            case [Binding(path=None), *_]:
+                return (home, chain) if (home := scope.find(root)) is not None else None
+        return None
+
+    def _linked(self, path: str, scope: Scope) -> Origin | None:
+        """What ``path``, imported in ``scope``, leads to among the modules at hand."""
+        top = scope.top.node
+        found = self._links.target(path, self._numbers[top]) if isinstance(top, cst.Module) else None
+        return (self._tops[found[0]], found[1]) if found is not None else None
 
     def unknown(self, name: str, at: cst.CSTNode) -> bool:
         """Whether ``name`` may come from a star import."""

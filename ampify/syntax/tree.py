@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 
@@ -11,7 +11,9 @@ import libcst as cst
 from libcst._nodes.internal import CodegenState
 
 from ampify.source.text import SourceText, Span
+from ampify.syntax.links import Links
 from ampify.syntax.names import Names
+from ampify.syntax.walk import walk
 
 _DEEPEST = 600
 """LibCST overflows Python's stack near 1,000 nested nodes and crashes the process near 12,000."""
@@ -26,12 +28,11 @@ class Unreadable(ValueError):
 
 
 class _Positions(CodegenState):
-    """Writes the module out once and notes where each node begins and ends: round trip and spans in one pass."""
+    """Writes a module out once and notes where each node begins and ends: round trip and spans in one pass."""
 
-    def __init__(self, module: cst.Module) -> None:
+    def __init__(self, module: cst.Module, at: int, spans: dict[cst.CSTNode, Span]) -> None:
         super().__init__(module.default_indent, module.default_newline)
-        self.at = 0
-        self.spans: dict[cst.CSTNode, Span] = {}
+        self.at, self.spans = at, spans
         self._starts: list[int] = []
 
     def add_indent_tokens(self) -> None:
@@ -61,26 +62,30 @@ class _Positions(CodegenState):
 
 
 class Tree:
-    """One parsed text. Raises `Unreadable` where the text cannot be parsed and written back unchanged."""
+    """One parsed text, of one file or of several that belong together, whose ``paths`` tell what they import.
 
-    def __init__(self, text: str) -> None:
+    Raises `Unreadable` where the text cannot be parsed and written back unchanged.
+    """
+
+    def __init__(self, text: str, paths: Sequence[str] = ()) -> None:
         self.source = SourceText(text)
-        self.ast = _parse(text)
-        try:
-            self.module = cst.parse_module(text)
-            positions = _Positions(self.module)
-            self.module._codegen(positions)
-        except cst.ParserSyntaxError as error:
-            raise Unreadable("AMP900", error.message, error.raw_line, error.raw_column) from None
-        except RecursionError:
-            raise Unreadable("AMP905", "The file is nested too deeply to be analysed") from None
-        if "".join(positions.tokens) != text:
-            raise Unreadable("AMP905", "LibCST does not reproduce this file byte for byte, so it is left alone")
-        self._spans = positions.spans
+        self._paths = paths
+        self._spans: dict[cst.CSTNode, Span] = {}
+        parts = [(text[span.start : span.end], span.start) for span in self.source.parts]
+        self.asts = [_parse(part) for part, _ in parts]
+        self.modules = [_read(part, start, self._spans) for part, start in parts]
 
     @cached_property
     def names(self) -> Names:
-        return Names(self.module)
+        return Names(self.modules, Links(self._paths))
+
+    def module(self, node: cst.CSTNode) -> cst.Module:
+        """The file that ``node`` stands in."""
+        return self.modules[self.source.part(self.span(node).start)]
+
+    def nodes(self) -> Iterator[cst.CSTNode]:
+        """Every node of every file."""
+        return (node for module in self.modules for node in walk(module))
 
     def span(self, node: cst.CSTNode) -> Span:
         """Where the code of ``node`` stands: parentheses belong to it, comments and blank lines around it do not."""
@@ -98,7 +103,9 @@ class Tree:
         return self.source[self.span(node)]
 
     def line(self, node: cst.CSTNode) -> int:
-        return self.source.line(self.span(node).start)
+        """The line of its file that ``node`` begins on."""
+        start = self.span(node).start
+        return self.source.line(start) - self.source.line(self.source.parts[self.source.part(start)].start) + 1
 
     def parents(self, node: cst.CSTNode) -> Iterator[cst.CSTNode]:
         """The ancestors of ``node``, nearest first."""
@@ -109,6 +116,21 @@ class Tree:
 
     def contains(self, outer: cst.CSTNode, node: cst.CSTNode) -> bool:
         return outer is node or any(p is outer for p in self.parents(node))
+
+
+def _read(text: str, start: int, spans: dict[cst.CSTNode, Span]) -> cst.Module:
+    """The file whose text begins at offset ``start``; adds the spans of its nodes."""
+    try:
+        module = cst.parse_module(text)
+        positions = _Positions(module, start, spans)
+        module._codegen(positions)
+    except cst.ParserSyntaxError as error:
+        raise Unreadable("AMP900", error.message, error.raw_line, error.raw_column) from None
+    except RecursionError:
+        raise Unreadable("AMP905", "The file is nested too deeply to be analysed") from None
+    if "".join(positions.tokens) != text:
+        raise Unreadable("AMP905", "LibCST does not reproduce this file byte for byte, so it is left alone")
+    return module
 
 
 def _parse(text: str) -> ast.Module:
