@@ -12,7 +12,7 @@ from ampify.model.flow import params
 from ampify.model.reach import visible_home
 from ampify.model.step import Backward, Device, Home, InnerGradient, OptimizerStep, Region, TrainingStep
 from ampify.rewrite import checkpoints, edit
-from ampify.rewrite.imports import need
+from ampify.rewrite.imports import AddedImport, added_import, need
 from ampify.rewrite.placement import Placement
 from ampify.source.edits import Edit, splice
 from ampify.source.text import Span
@@ -32,7 +32,7 @@ class Adoption:
         self.code, self.tree, self.flow = step.code, step.tree, step.code.flow
         self.scaling = settings.dtype == "float16" and settings.device != "cpu"
         self.devices = Devices(step.code)
-        self.imports: dict[str, tuple[Edit, ...]] = {}
+        self.imports: dict[AddedImport, tuple[Edit, ...]] = {}
         self.folds: list[str] = []
         self.closures: list[str] = []
         self.floats: list[Edit] = []
@@ -94,7 +94,7 @@ class Adoption:
             return spelled
         root, edits = need(self.tree, "torch", at)
         if edits:
-            self.imports["".join(e.text for e in edits)] = edits
+            self.imports[added_import(self.tree, edits)] = edits
         return root + path.removeprefix("torch")
 
     def _self(self, function: Function) -> str:

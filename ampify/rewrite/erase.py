@@ -10,6 +10,7 @@ from ampify.rewrite.cut import Cuts
 from ampify.rewrite.erase_carriers import cut_carriers, cut_imports, cut_switches
 from ampify.rewrite.erase_folds import fold, give_back
 from ampify.rewrite.erase_uses import Uses, merge_branches
+from ampify.rewrite.imports import AddedImport
 from ampify.source.edits import Edit, splice
 from ampify.source.text import Span
 from ampify.syntax.tree import Tree, Unreadable
@@ -30,7 +31,7 @@ class EraseFailed(ValueError):
 class Hints:
     """What only the plan of a conversion knows."""
 
-    imports: frozenset[str] = frozenset()
+    imports: frozenset[AddedImport] = frozenset()
     """Import statements that it added."""
     folds: tuple[str, ...] = ()
     closures: tuple[str, ...] = ()

@@ -10,6 +10,7 @@ import libcst as cst
 from ampify.model.amp import AmpFacts
 from ampify.rewrite.cut import Cuts
 from ampify.rewrite.erase_uses import Uses
+from ampify.rewrite.imports import AddedImport
 from ampify.syntax.tree import Tree
 from ampify.syntax.walk import children, is_none
 
@@ -208,15 +209,16 @@ def _carried(facts: AmpFacts, carried: frozenset[str]) -> Iterator[cst.Arg]:
                     yield arg
 
 
-def cut_imports(facts: AmpFacts, cuts: Cuts, freed: set[str], added: frozenset[str]) -> None:
+def cut_imports(facts: AmpFacts, cuts: Cuts, freed: set[str], added: frozenset[AddedImport]) -> None:
     """Imports of AMP's names that have lost their last use, and imports that a plan added."""
-    found = Reads(facts)
-    read = {node.value for node in found.nodes if isinstance(node, cst.Name)}
+    found, tree = Reads(facts), facts.tree
+    read = {(tree.module(node), node.value) for node in found.nodes if isinstance(node, cst.Name)}
     for node in facts.nodes:
         if not isinstance(node, cst.Import | cst.ImportFrom) or isinstance(node.names, cst.ImportStar):
             continue
-        unread = {alias: name for alias in node.names if (name := _bound_name(alias)) not in read}
-        if facts.tree.text(node) in added and len(unread) == len(node.names):
+        module, part = tree.module(node), tree.source.part(tree.span(node).start)
+        unread = {alias: name for alias in node.names if (module, (name := _bound_name(alias))) not in read}
+        if (part, tree.text(node)) in added and len(unread) == len(node.names):
             cuts.drop(node)
             continue
         gone: set[cst.CSTNode] = {a for a, name in unread.items() if name in freed and facts.is_amp_import(node, a)}

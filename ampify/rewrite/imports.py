@@ -16,6 +16,9 @@ from ampify.syntax.walk import dotted, is_none
 
 _ImportStatement = cst.Import | cst.ImportFrom
 
+AddedImport = tuple[int, str]
+"""The file of a text of several, and an import statement that was added to it."""
+
 
 def need(tree: Tree, path: str, at: cst.CSTNode) -> tuple[str, tuple[Edit, ...]]:
     """How to write import path ``path`` at node ``at``, and the edits that make it importable there."""
@@ -32,6 +35,11 @@ def need(tree: Tree, path: str, at: cst.CSTNode) -> tuple[str, tuple[Edit, ...]]
         name = "_" + name
     line = f"import {root}" if name == root else f"import {root} as {name}"
     return f"{name}.{rest}" if rest else name, (_new_line(tree, line, root, module),)
+
+
+def added_import(tree: Tree, edits: tuple[Edit, ...]) -> AddedImport:
+    """What the edits of `need` add, as the proof looks for it."""
+    return tree.source.part(edits[0].span.start), "".join(edit.text for edit in edits).strip()
 
 
 def drop(tree: Tree, name: str, at: cst.CSTNode, gone: Collection[cst.CSTNode] = ()) -> tuple[Edit, ...]:

@@ -153,8 +153,9 @@ def _called_elsewhere(step: TrainingStep, importer: str) -> Obstacle:
 def _conversion(step: TrainingStep, settings: Settings, placement: Placement) -> Fix:
     adoption = Adoption(step, settings, placement)
     edits: list[Edit] = [*adoption.edits()]
-    imports = frozenset(text.strip() for text in adoption.imports)
-    proof = Erases(imports, tuple(adoption.folds), tuple(adoption.floats), closures=tuple(adoption.closures))
+    proof = Erases(
+        frozenset(adoption.imports), tuple(adoption.folds), tuple(adoption.floats), closures=tuple(adoption.closures)
+    )
     title = "Train under `torch.autocast` with a `GradScaler`" if adoption.scaling else "Train under `torch.autocast`"
     risky = any(o.code == "AMP010" or (o.risk and (adoption.scaling or not o.scaling)) for o in step.obstacles)
     return Fix(title, tuple(edits), Applicability.UNSAFE if risky else Applicability.SAFE, proof)

@@ -11,6 +11,7 @@ import libcst as cst
 from ampify.model.amp import AmpFacts
 from ampify.rewrite.cut import comments
 from ampify.rewrite.erase import EraseFailed, Hints, erase_text
+from ampify.rewrite.imports import AddedImport
 from ampify.source.edits import Edit, Fix, landed, splice
 from ampify.source.text import SEAM, Span
 from ampify.syntax.tree import Tree, Unreadable
@@ -24,7 +25,7 @@ class ProofFailed(ValueError):
 class Erases:
     """Claims: taking AMP out again gives the text before. The fields are those of `Hints`; ``floats`` are edits."""
 
-    imports: frozenset[str] = frozenset()
+    imports: frozenset[AddedImport] = frozenset()
     folds: tuple[str, ...] = ()
     floats: tuple[Edit, ...] = ()
     carried: frozenset[str] = frozenset()
@@ -35,7 +36,7 @@ class Erases:
 class SameErasure:
     """Claims: with and without the fix it is the same program once AMP is taken out."""
 
-    imports: frozenset[str] = frozenset()
+    imports: frozenset[AddedImport] = frozenset()
 
 
 def prove(before: str, after: str, fixes: Iterable[Fix]) -> None:

@@ -23,7 +23,7 @@ from ampify.model.step import (
 )
 from ampify.model.violation import Violation, Wrong
 from ampify.rewrite import checkpoints, edit
-from ampify.rewrite.imports import need
+from ampify.rewrite.imports import added_import, need
 from ampify.rewrite.prove import Erases, SameErasure
 from ampify.source.edits import Applicability, Edit, Fix
 from ampify.source.text import Span
@@ -228,7 +228,8 @@ def island(model: FileModel, loss: UnsafeLoss) -> Fix | None:
     opened = [edit.insert(tree.span(node).start, "(") for node in loss.inputs if not _primary(node)]
     header = f"with {path}(device_type={device}, enabled=False):"
     edits = (*edit.wrap(tree, [blocks.statement_of(tree, statement)], [header]), *opened, *floats, *imports)
-    proof = Erases(frozenset(e.text.strip() for e in imports), (), tuple(floats))
+    added = frozenset({added_import(tree, imports)}) if imports else frozenset()
+    proof = Erases(added, (), tuple(floats))
     return Fix("Compute it in float32, outside autocast", edits, Applicability.UNSAFE, proof)
 
 

@@ -1,0 +1,104 @@
+"""What one file imports, defines and does, as far as other files need to know: cheap to make, and picklable."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+_ACTS = {"backward", "zero_grad"}
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A top-level function or class, or the code of the module itself (``name`` is empty)."""
+
+    name: str
+    acts: bool
+    """Whether it differentiates, clears gradients or steps."""
+    uses: frozenset[str]
+    """The dotted chains of names that it reads, each prefix of a chain included."""
+    bases: frozenset[str] = frozenset()
+    """Those that a class is derived from."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileSummary:
+    """One file. ``imports`` maps local names to import paths, relative ones with their dots."""
+
+    path: str
+    size: int
+    imports: tuple[tuple[str, str], ...]
+    stars: tuple[str, ...]
+    parts: tuple[Part, ...]
+
+    @property
+    def acts(self) -> bool:
+        return any(part.acts for part in self.parts)
+
+
+def summarize(path: str, text: str) -> FileSummary | None:
+    """The summary of a file; None where it does not parse."""
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+    nodes = [*ast.walk(tree)]
+    stars = (node for node in nodes if isinstance(node, ast.ImportFrom) and node.names[0].name == "*")
+    return FileSummary(
+        path, len(text), tuple(_imports(nodes)), tuple(_base(node).rstrip(".") or "." for node in stars),
+        tuple(_parts(tree)),
+    )  # fmt: skip
+
+
+def _imports(nodes: list[ast.AST]) -> Iterator[tuple[str, str]]:
+    for node in nodes:
+        match node:
+            case ast.Import(names=names):
+                yield from ((alias.asname or alias.name.partition(".")[0], _bound(alias)) for alias in names)
+                yield from ((alias.name, alias.name) for alias in names if "." in alias.name and not alias.asname)
+            case ast.ImportFrom(names=names) if names[0].name != "*":
+                yield from ((alias.asname or alias.name, _base(node) + alias.name) for alias in names)
+
+
+def _bound(alias: ast.alias) -> str:
+    return alias.name if alias.asname else alias.name.partition(".")[0]
+
+
+def _base(node: ast.ImportFrom) -> str:
+    """What comes before an imported name: ``engine.``, ``..``, ``.losses.``."""
+    return "." * node.level + (f"{node.module}." if node.module else "")
+
+
+def _parts(tree: ast.Module) -> Iterator[Part]:
+    defined = [n for n in tree.body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)]
+    for node in defined:
+        bases = node.bases if isinstance(node, ast.ClassDef) else []
+        yield _part(node.name, [node], frozenset(chain for base in bases for chain in _chains(base)))
+    yield _part("", [n for n in tree.body if n not in defined], frozenset())
+
+
+def _part(name: str, roots: list[ast.stmt], bases: frozenset[str]) -> Part:
+    nodes = [node for root in roots for node in ast.walk(root)]
+    return Part(name, any(map(_is_act, nodes)), frozenset(chain for node in nodes for chain in _chains(node)), bases)
+
+
+def _is_act(node: ast.AST) -> bool:
+    match node:
+        case ast.Call(func=ast.Attribute(attr=name)) if name in _ACTS:
+            return True
+        case ast.Call(func=ast.Attribute(attr="step"), args=[], keywords=[]):
+            return True
+        case ast.Call(func=ast.Attribute(value=owner, attr="step"), args=[_]):
+            return "scaler" in ast.unparse(owner).lower()
+    return False
+
+
+def _chains(node: ast.AST) -> Iterator[str]:
+    match node:
+        case ast.Name(id=name):
+            yield name
+        case ast.Attribute():
+            chain = ast.unparse(node)
+            if chain.replace(".", "").replace("_", "").isalnum():
+                yield chain
