@@ -146,7 +146,13 @@ class AmpFacts:
     @cached_property
     def touched(self) -> bool:
         """Whether there is any AMP in this file at all, Apex included."""
-        return bool(self._kinds) or any(_is_amp_path(path) for path in self._mentioned()) or bool(self.regions)
+        return bool(self._kinds) or bool(self.modules)
+
+    @cached_property
+    def modules(self) -> set[cst.Module]:
+        """The files that name something of AMP, or enter autocast."""
+        named = (node for node, path in self._mentioned() if _is_amp_path(path))
+        return {self.tree.module(node) for node in (*named, *self.regions)}
 
     # -- where values flow ----------------------------------------------------------------------------------------
 
@@ -163,16 +169,16 @@ class AmpFacts:
         """Cheap: most files have nothing to do with AMP."""
         return any(word in self.tree.source.text for word in ("autocast", "GradScaler", ".scale(", ".update()"))
 
-    def _mentioned(self) -> Iterator[str]:
+    def _mentioned(self) -> Iterator[tuple[cst.CSTNode, str]]:
         for node in self.nodes:
             if isinstance(node, cst.ImportFrom):
                 base = "." * len(node.relative) + ".".join(dotted(node.module) if node.module else ())
                 names = () if isinstance(node.names, cst.ImportStar) else node.names
-                yield from (base, *(f"{base}.{alias.evaluated_name}" for alias in names))
+                yield from ((node, path) for path in (base, *(f"{base}.{alias.evaluated_name}" for alias in names)))
             elif isinstance(node, cst.Import):
-                yield from (alias.evaluated_name for alias in node.names)
+                yield from ((node, alias.evaluated_name) for alias in node.names)
             elif isinstance(node, cst.Attribute):
-                yield from self.paths(node)
+                yield from ((node, path) for path in self.paths(node))
 
     def _kind(self, expr: cst.CSTNode) -> Kind | None:
         if not self._kinds:

@@ -276,7 +276,9 @@ def _mixed(code: Code, every: Iterable[Act], forward: Forward) -> bool:
                 for p in code.tree.parents(statement)
             ):
                 return True
-    return code.amp.touched or any(_half(code, call) for call in code.flow.calls)
+    files = {code.tree.module(act.node) for act in every}
+    halved = (call for call in code.flow.calls if code.tree.module(call) in files and _half(code, call))
+    return bool(code.amp.modules & files) or any(halved)
 
 
 def _half(code: Code, call: cst.Call) -> bool:

@@ -83,6 +83,8 @@ class Flow:
             self.body[function] = [*walk_scope(function)]
         self._owner = {node: f for f in self.functions for node in self.body[f]}
         self._callees: dict[cst.Call, cst.FunctionDef | None] = {}
+        self._places: dict[cst.CSTNode, Place | None] = {}
+        self._reaching: dict[tuple[Place, cst.CSTNode], list[Definition]] = {}
 
     def function(self, node: cst.CSTNode) -> Function:
         """The function whose code ``node`` is part of."""
@@ -94,7 +96,14 @@ class Flow:
 
     def place(self, node: cst.CSTNode) -> Place | None:
         """Where the value of a name, attribute chain or subscript is kept; None for any other expression."""
-        if isinstance(node, cst.Name | cst.Attribute) and (origin := self.names.origin(node)) and origin[1]:
+        if not isinstance(node, cst.Name | cst.Attribute | cst.Subscript):
+            return None
+        if node not in self._places:
+            self._places[node] = self._place(node)
+        return self._places[node]
+
+    def _place(self, node: cst.Name | cst.Attribute | cst.Subscript) -> Place | None:
+        if not isinstance(node, cst.Subscript) and (origin := self.names.origin(node)) and origin[1]:
             return Place(*origin)
         match node:
             case cst.Name(value=name):
@@ -217,6 +226,11 @@ class Flow:
 
     def reaching(self, place: Place, use: cst.CSTNode) -> list[Definition]:
         """The definitions whose value ``place`` may hold at statement ``use``."""
+        if (place, use) not in self._reaching:
+            self._reaching[place, use] = self._reach(place, use)
+        return self._reaching[place, use]
+
+    def _reach(self, place: Place, use: cst.CSTNode) -> list[Definition]:
         function = self.function(use)
         here = [d for d in self.defining(place) if d.function is function]
         before: list[Definition] = []

@@ -29,6 +29,7 @@ class Islands:
 
     def __init__(self, forward: Forward) -> None:
         self.forward, self.flow, self.roles, self.tree = forward, forward.flow, forward.roles, forward.tree
+        self._holding: dict[cst.FunctionDef, bool] = {}
 
     def forbidden(self, call: cst.Call) -> bool:
         """Whether a call must not run under autocast, itself or in a helper: BCE on probabilities; distributions."""
@@ -52,6 +53,11 @@ class Islands:
         )
 
     def holds_bce(self, function: cst.FunctionDef) -> bool:
+        if function not in self._holding:
+            self._holding[function] = self._holds_bce(function)
+        return self._holding[function]
+
+    def _holds_bce(self, function: cst.FunctionDef) -> bool:
         inner = [n for f in (function, *self.flow.reachable(function)) for n in self.flow.body[f]]
         return any(
             self.stands_for(n.func) & words.BCE_FUNCTIONS or self.made_by(n.func) & words.BCE_MODULES

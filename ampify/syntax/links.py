@@ -6,48 +6,60 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import PurePath
 
+Module = tuple[str, ...]
+"""Folders and name of a module or package, from the root of the file system."""
+
 
 class Links:
     """Import paths between the files at ``paths``, by their index there."""
 
     def __init__(self, paths: Sequence[str] = ()) -> None:
-        self._paths = [PurePath(path) for path in paths]
+        self._modules = [_module(PurePath(path)) for path in paths]
+        self._folders = [PurePath(path).parent.parts for path in paths]
+        self._found: dict[tuple[str, int], tuple[int, Module] | None] = {}
 
-    def target(self, path: str, importer: int) -> tuple[int, tuple[str, ...]] | None:
+    def target(self, path: str, importer: int) -> tuple[int, Module] | None:
         """The file that ``path``, as file ``importer`` writes it, leads to, and the names in it that are left.
 
         None for what is not among the files. Of several the longest path wins, then the nearest file.
         """
-        if not self._paths:
-            return None
+        key = path, importer
+        if key not in self._found:
+            self._found[key] = self._target(path, importer)
+        return self._found[key]
+
+    def _target(self, path: str, importer: int) -> tuple[int, Module] | None:
         level = len(path) - len(path.lstrip("."))
         parts = tuple(path[level:].split(".")) if path[level:] else ()
-        folders = self._paths[importer].parents
-        bases = [folders[level - 1]] if 0 < level <= len(folders) else [] if level else [*folders]
-        for length in range(len(parts), -1, -1):
-            for base in bases if length or level else ():
-                if (found := self._file(base.joinpath(*parts[:length]))) not in (None, importer):
-                    return found, parts[length:]
-            if length and not level and (found := self._by_end(parts[:length])) not in (None, importer):
+        if not self._modules or (parts and not level and parts[0] not in self._words):
+            return None
+        folder = self._folders[importer]
+        depths = range(len(folder), 0, -1) if level == 0 else [len(folder) - level + 1]
+        for length in range(len(parts), -1 if level else 0, -1):
+            wanted = parts[:length]
+            near = (self._index.get((*folder[:depth], *wanted)) for depth in depths)
+            found = next((index for index in near if index is not None), None)
+            if found is None and not level:
+                found = self._by_end(wanted)
+            if found is not None and found != importer:
                 return found, parts[length:]
         return None
 
-    def _file(self, module: PurePath) -> int | None:
-        """The file of a module, or of a package."""
-        found = self._index.get(module.with_name(module.name + ".py")) if module.name else None
-        return found if found is not None else self._index.get(module / "__init__.py")
-
-    def _by_end(self, parts: tuple[str, ...]) -> int | None:
+    def _by_end(self, parts: Module) -> int | None:
         """The only file whose own path ends like this: its root is on `sys.path`, or installed."""
         if len(parts) < 2:
             return None
-        found = [i for path, i in self._index.items() if _module(path)[-len(parts) :] == parts]
+        found = [index for module, index in self._index.items() if module[-len(parts) :] == parts]
         return found[0] if len(found) == 1 else None
 
     @cached_property
-    def _index(self) -> dict[PurePath, int]:
-        return {path: index for index, path in enumerate(self._paths)}
+    def _index(self) -> dict[Module, int]:
+        return {module: index for index, module in enumerate(self._modules)}
+
+    @cached_property
+    def _words(self) -> set[str]:
+        return {word for module in self._modules for word in module}
 
 
-def _module(path: PurePath) -> tuple[str, ...]:
+def _module(path: PurePath) -> Module:
     return path.parent.parts if path.name == "__init__.py" else path.with_suffix("").parts

@@ -92,6 +92,7 @@ class Names:
         self.scope: dict[cst.CSTNode, Scope] = {}
         self.inner: dict[cst.CSTNode, Scope] = {}
         self._links = links or Links()
+        self._imported: dict[cst.CSTNode, frozenset[str]] = {}
         self._tops = [self._read(module) for module in modules]
         self._numbers = {module: number for number, module in enumerate(modules)}
 
@@ -116,9 +117,12 @@ class Names:
         One assignment is looked through (``amp = torch.cuda.amp``), and imports from the modules at hand are.
         Several paths: the import is conditional.
         """
-        if not (chain := dotted(node)):
-            return frozenset()
-        return frozenset(self._paths(self.scope[node], chain, follow=True))
+        if node not in self._imported:
+            chain = dotted(node)
+            self._imported[node] = (
+                frozenset(self._paths(self.scope[node], chain, follow=True)) if chain else frozenset()
+            )
+        return self._imported[node]
 
     def _paths(self, scope: Scope, chain: tuple[str, ...], follow: bool) -> Iterator[str]:
         root, *rest = chain
@@ -134,6 +138,8 @@ class Names:
 
     def origin(self, node: cst.CSTNode) -> Origin | None:
         """Where in another module at hand a chain of names comes from, if it can only be that place."""
+        if len(self._tops) == 1:
+            return None
         chain = dotted(node)
         found = self._origin(self.scope[node], chain, frozenset()) if chain else None
         return found if found is not None and found[0].top is not self.scope[node].top else None
