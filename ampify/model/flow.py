@@ -83,6 +83,7 @@ class Flow:
             self.body[function] = [*walk_scope(function)]
         self._owner = {node: f for f in self.functions for node in self.body[f]}
         self._callees: dict[cst.Call, cst.FunctionDef | None] = {}
+        self._inside: dict[cst.CSTNode, tuple[cst.CSTNode, ...]] = {}
         self._places: dict[cst.CSTNode, Place | None] = {}
         self._reaching: dict[tuple[Place, cst.CSTNode], list[Definition]] = {}
 
@@ -278,9 +279,11 @@ class Flow:
             child = parent
         return False
 
-    def inside(self, node: cst.CSTNode) -> Iterator[cst.CSTNode]:
-        """The code below ``node`` that runs when it does, lambda bodies included."""
-        return walk_scope(node)
+    def inside(self, node: cst.CSTNode) -> tuple[cst.CSTNode, ...]:
+        """``node`` and the code below it that runs when it does."""
+        if node not in self._inside:
+            self._inside[node] = tuple(walk_scope(node))
+        return self._inside[node]
 
     # ------------------------------------------------------------------ reads
 

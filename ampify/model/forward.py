@@ -21,7 +21,7 @@ from ampify.model.runs import Runs
 from ampify.model.step import Backward, Obstacle
 from ampify.syntax import blocks
 from ampify.syntax.blocks import Function
-from ampify.syntax.walk import arguments, walk_scope
+from ampify.syntax.walk import arguments
 
 _NOT_DATA = {Role.MODULE, Role.OPTIMIZER, Role.SCHEDULER, Role.LOSS, Role.LOADER, Role.DEVICE, Role.SCALER}
 _NUMBERS = {"item", "tolist", "numpy", "shape", "size", "device", "dtype", "ndim", "numel", "dim", "requires_grad"}
@@ -94,7 +94,7 @@ class Forward:
         while not {*self.statements.values()} <= self._entered:
             self._entered |= {*self.statements.values()}
             for statement in [*self.statements]:
-                for call in (n for n in walk_scope(statement) if isinstance(n, cst.Call)):
+                for call in (n for n in self.flow.inside(statement) if isinstance(n, cst.Call)):
                     for value, at in [*self._through(call)]:
                         self._demand(value, at)
 

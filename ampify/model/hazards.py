@@ -19,7 +19,7 @@ from ampify.model.roles import Role
 from ampify.model.step import Obstacle
 from ampify.source.importers import project_file
 from ampify.syntax import blocks
-from ampify.syntax.walk import arguments, keyword, walk_scope
+from ampify.syntax.walk import arguments, keyword
 
 
 class Hazards:
@@ -28,8 +28,8 @@ class Hazards:
     def __init__(self, forward: Forward) -> None:
         self.forward, self.flow, self.roles = forward, forward.flow, forward.roles
         self.tree = forward.tree
-        self.inside = [n for region in forward.runs.found for s in region.statements for n in walk_scope(s)]
-        self.inside += [n for r in forward.runs.found for h in r.hoists for n in walk_scope(h.expression)]
+        self.inside = [n for region in forward.runs.found for s in region.statements for n in self.flow.inside(s)]
+        self.inside += [n for r in forward.runs.found for h in r.hoists for n in self.flow.inside(h.expression)]
         forward.spread()
 
     def all(self) -> Iterator[Obstacle]:

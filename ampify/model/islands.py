@@ -18,7 +18,7 @@ from ampify.model.probabilities import Probabilities, Source, Unseen
 from ampify.model.roles import Role
 from ampify.model.step import Hoist, Obstacle
 from ampify.syntax import blocks
-from ampify.syntax.walk import arguments, walk, walk_scope
+from ampify.syntax.walk import arguments, walk
 
 if TYPE_CHECKING:
     from ampify.model.forward import Forward
@@ -97,7 +97,7 @@ class Islands:
         """Whether a simple statement must run outside autocast, with float32 inputs."""
         if isinstance(statement, cst.BaseCompoundStatement):
             return False
-        return any(isinstance(n, cst.Call) and self.forbidden(n) for n in walk_scope(statement))
+        return any(isinstance(n, cst.Call) and self.forbidden(n) for n in self.flow.inside(statement))
 
     def _is_loss_call(self, call: cst.Call) -> bool:
         paths = self.flow.names.imported(call.func)
@@ -108,10 +108,12 @@ class Islands:
         """What an island needs: expressions to compute under autocast before it, values to take in float32."""
         hoists: list[Hoist] = []
         floats: list[cst.BaseExpression] = []
-        calls = [n for n in walk_scope(statement) if isinstance(n, cst.Call)]
+        calls = [n for n in self.flow.inside(statement) if isinstance(n, cst.Call)]
         for call in (c for c in calls if self._is_loss_call(c)):
             for arg in call.args:
-                inline = any(isinstance(n, cst.Call) and self.forward.runs_module(n) for n in walk_scope(arg.value))
+                inline = any(
+                    isinstance(n, cst.Call) and self.forward.runs_module(n) for n in self.flow.inside(arg.value)
+                )
                 if not inline and not self.forward.reads_low(arg.value, statement):
                     continue
                 if not self._takes_tensor(call, arg):
@@ -225,7 +227,7 @@ class Islands:
             n
             for r in self.forward.runs.found
             for s in (*r.statements, *(h.expression for h in r.hoists))
-            for n in walk_scope(s)
+            for n in self.flow.inside(s)
         ]
         for call in (n for n in calls if isinstance(n, cst.Call)):
             callee = self.flow.callee(call)

@@ -13,7 +13,6 @@ from ampify.model.roles import Role
 from ampify.model.step import Act, Backward, Hoist, InnerGradient, Region
 from ampify.syntax import blocks
 from ampify.syntax.blocks import Block, Function
-from ampify.syntax.walk import walk_scope
 
 if TYPE_CHECKING:
     from ampify.model.forward import Forward
@@ -73,11 +72,11 @@ class Runs:
             yield Region(function, tuple(run[first:]))
 
     def any_module(self, node: cst.CSTNode) -> bool:
-        return any(isinstance(n, cst.Call) and self.forward.runs_module(n) for n in walk_scope(node))
+        return any(isinstance(n, cst.Call) and self.forward.runs_module(n) for n in self.flow.inside(node))
 
     def _computes(self, node: cst.CSTNode) -> bool:
         """Whether a statement calls something on values in half precision that is more than moving them about."""
-        for call in (n for n in walk_scope(node) if isinstance(n, cst.Call)):
+        for call in (n for n in self.flow.inside(node) if isinstance(n, cst.Call)):
             name = call.func.attr.value if isinstance(call.func, cst.Attribute) else getattr(call.func, "value", "")
             callee = self.flow.callee(call)
             moves = (name in _MOVES or self._foreign(call, node)) if callee is None else not self._works(callee)
@@ -108,7 +107,7 @@ class Runs:
 
     def _wrapped(self, statement: cst.CSTNode) -> bool:
         """Whether a statement goes under autocast whole."""
-        inside = [n for n in walk_scope(statement) if n in self.forward.half]
+        inside = [n for n in self.flow.inside(statement) if n in self.forward.half]
         if not inside or self.once(statement) or self._stops(statement) or self._hoists(statement):
             return False
         match statement:
@@ -117,20 +116,25 @@ class Runs:
             case cst.FunctionDef() | cst.ClassDef():
                 return False
         return not any(
-            self._hoists(s) or self._stops(s) for s in walk_scope(statement) if isinstance(s, cst.BaseSmallStatement)
+            self._hoists(s) or self._stops(s)
+            for s in self.flow.inside(statement)
+            if isinstance(s, cst.BaseSmallStatement)
         )
 
     def uncovered(self) -> Iterator[cst.CSTNode]:
         """Statements that run a module, or compute on what one gave, and that no region could take in."""
         taken = {
-            id(n) for r in self.found for s in (*r.statements, *(h.expression for h in r.hoists)) for n in walk_scope(s)
+            id(n)
+            for r in self.found
+            for s in (*r.statements, *(h.expression for h in r.hoists))
+            for n in self.flow.inside(s)
         }
         for small in self.forward.half:
             if isinstance(small, cst.BaseCompoundStatement) or id(small) in taken or self.once(small):
                 continue
             calls = [
                 n
-                for n in walk_scope(small)
+                for n in self.flow.inside(small)
                 if isinstance(n, cst.Call) and self.forward.runs_module(n) and id(n) not in taken
             ]
             if calls:
@@ -152,7 +156,7 @@ class Runs:
 
     def _only_forward(self, loop: cst.For | cst.While) -> bool:
         """A loop goes whole under autocast if all it does is feed the loss; others are entered."""
-        small = [n for n in walk_scope(loop.body) if isinstance(n, cst.BaseSmallStatement)]
+        small = [n for n in self.flow.inside(loop.body) if isinstance(n, cst.BaseSmallStatement)]
         return all(
             n in self.forward.statements or isinstance(n, cst.Continue | cst.Break | cst.Pass) for n in small
         ) and not any(self._stops(n) or self._hoists(n) for n in small)
@@ -178,7 +182,7 @@ class Runs:
 
     def inline(self, loss: cst.BaseExpression) -> bool:
         """Whether a loss expression does more than reduce or weigh values that have names already."""
-        for node in walk_scope(loss):
+        for node in self.flow.inside(loss):
             if isinstance(node, cst.Call):
                 reduces = isinstance(node.func, cst.Attribute) and node.func.attr.value in _REDUCTIONS
                 plain = isinstance(node.func, cst.Name) and node.func.value in _PLAIN_CALLS
@@ -190,7 +194,7 @@ class Runs:
         """Whether a statement must not run under autocast, or must not be passed by a region."""
         if isinstance(statement, cst.FunctionDef | cst.ClassDef):
             return False
-        return any(self._bars(node) for node in walk_scope(statement))
+        return any(self._bars(node) for node in self.flow.inside(statement))
 
     def _bars(self, node: cst.CSTNode) -> bool:
         if node in self._act_nodes:
