@@ -62,7 +62,7 @@ class Acts:
             and (f in self._carriers or any(g in self._carriers for g in self.flow.reachable(f)))
         }
 
-    def below(self, function: cst.FunctionDef) -> Iterator[Act]:
+    def below(self, function: Function) -> Iterator[Act]:
         """The acts of ``function`` and of what it calls."""
         for f in (function, *self.flow.reachable(function)):
             yield from self.direct[f]

@@ -11,6 +11,7 @@ from ampify.model.acts import Acts
 from ampify.model.devices import accelerated
 from ampify.model.flow import Place
 from ampify.model.forward import Forward
+from ampify.model.gradients import Gradients
 from ampify.model.hazards import Hazards
 from ampify.model.roles import Role
 from ampify.model.step import Act, Backward, GradientUse, InnerGradient, Obstacle, OptimizerStep
@@ -35,8 +36,8 @@ class Obstacles:
     def all(self) -> Iterator[Obstacle]:
         checks = (
             self._closures, self._manual_updates, self._functional, self._two_phase, self._hooks, self._no_step,
-            self._other_dtypes, self._unknown_forward, self._no_accelerator, self._shared, self._kept, self._hazards,
-            self._sharded,
+            self._other_dtypes, self._unknown_forward, self._no_accelerator, self._shared, self._reduced, self._kept,
+            self._hazards, self._sharded,
         )  # fmt: skip
         for check in checks:
             yield from check()
@@ -302,6 +303,18 @@ class Obstacles:
 
     def _hazards(self) -> Iterator[Obstacle]:
         yield from Hazards(self.forward).all()
+
+    def _reduced(self) -> Iterator[Obstacle]:
+        """``dist.all_reduce(p.grad)``: after `unscale_` an overflow would be known to one process alone."""
+        gradients = Gradients(self.flow)
+        for call in (n for n in self.nodes if isinstance(n, cst.Call)):
+            if gradients.reduces(call):
+                reason = (
+                    f"`{self.tree.text(call.func)}` reduces gradients over processes by hand, and all of them have to "
+                    "skip the same steps: reduce while scaled, then `unscale_`"
+                )
+                yield self._at("AMP020", call, reason)
+                return
 
     def _kept(self) -> Iterator[Obstacle]:
         """``bank[name] += p.grad``, ``grads.append(p.grad.clone())``: gradients stored while scaled."""
