@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TypeGuard
 
 import libcst as cst
 
@@ -11,7 +12,6 @@ from ampify.model.acts import Acts
 from ampify.model.devices import accelerated
 from ampify.model.flow import Place
 from ampify.model.forward import Forward
-from ampify.model.gradients import Gradients
 from ampify.model.hazards import Hazards
 from ampify.model.roles import Role
 from ampify.model.step import Act, Backward, GradientUse, InnerGradient, Obstacle, OptimizerStep
@@ -35,9 +35,9 @@ class Obstacles:
 
     def all(self) -> Iterator[Obstacle]:
         checks = (
-            self._closures, self._manual_updates, self._functional, self._two_phase, self._hooks, self._no_step,
-            self._other_dtypes, self._unknown_forward, self._no_accelerator, self._shared, self._reduced, self._kept,
-            self._hazards, self._sharded,
+            self._closures, self._manual_updates, self._functional, self._written, self._two_phase, self._hooks,
+            self._no_step, self._other_dtypes, self._unknown_forward, self._no_accelerator, self._shared,
+            self._reduced, self._kept, self._hazards, self._sharded,
         )  # fmt: skip
         for check in checks:
             yield from check()
@@ -119,6 +119,19 @@ class Obstacles:
                     "the result of `torch.autograd.grad` is used for more than a penalty on the loss",
                 )
                 return
+
+    def _written(self) -> Iterator[Obstacle]:
+        """``p.grad = g`` from `torch.autograd.grad` is a backward, unless more happens to ``g`` while it is scaled."""
+        by_hand = [a.node for a in self.backwards if self._differentiates(a.node)]
+        plain = len(by_hand) == 1 == len(self.backwards)
+        for call in by_hand:
+            if not plain or not self.acts.gradients.only_writes(call):
+                reason = "what `torch.autograd.grad` gives is put into `.grad` by hand, and used for more than that"
+                yield self._at("AMP012", call, reason)
+                return
+
+    def _differentiates(self, node: cst.CSTNode) -> TypeGuard[cst.Call]:
+        return isinstance(node, cst.Call) and bool(self.flow.names.imported(node.func) & words.AUTOGRAD_GRAD)
 
     def _two_phase(self) -> Iterator[Obstacle]:
         for node in self.nodes:
@@ -306,9 +319,8 @@ class Obstacles:
 
     def _reduced(self) -> Iterator[Obstacle]:
         """``dist.all_reduce(p.grad)``: after `unscale_` an overflow would be known to one process alone."""
-        gradients = Gradients(self.flow)
         for call in (n for n in self.nodes if isinstance(n, cst.Call)):
-            if gradients.reduces(call):
+            if self.acts.gradients.reduces(call):
                 reason = (
                     f"`{self.tree.text(call.func)}` reduces gradients over processes by hand, and all of them have to "
                     "skip the same steps: reduce while scaled, then `unscale_`"

@@ -129,7 +129,9 @@ class _Function:
             before = {*self.placement.unscales}
             self._unscale(replace(act, optimizer=name or act.optimizer), body)
             if name is None and (new := [n for n in self.placement.unscales if n not in before]):
-                reason = f"gradients are touched here, and their optimizer is out of sight: `{callee.name.value}` steps it"
+                reason = (
+                    f"gradients are touched here, and their optimizer is out of sight: `{callee.name.value}` steps it"
+                )
                 raise Misplaced(new[0], reason)
 
     def _named(
@@ -305,7 +307,7 @@ class _Function:
             ):
                 return True
             case cst.Assign(targets=[cst.AssignTarget(target=cst.Attribute(attr=cst.Name(value="grad")))], value=value):
-                return is_none(value)
+                return is_none(value) or node in self.acts.written
             case cst.Call():
                 return any(call is node and self._holds_clear(f) for call, f in self._called)
         return False
