@@ -221,7 +221,7 @@ class Flow:
         for d in here:
             early = isinstance(d.node, cst.Param) or self.tree.span(d.node).start < at
             (before if early and not self._exclusive(d.node, use) else after).append(d)
-        killer = next((d for d in reversed(before) if d.gives(place) and self._dominates(d, use)), None)
+        killer = next((d for d in reversed(before) if d.gives(place) and self.dominates(d, use)), None)
         live = before[before.index(killer) :] if killer else before
         live = [d for d in live if not any(self._overwrites(other, d, place) for other in live)]
         for loop in blocks.loops(self.tree, use):
@@ -233,8 +233,10 @@ class Flow:
             live += [d for d in self.defining(place) if d.function is not function]
         return live
 
-    def _dominates(self, d: Definition, use: cst.CSTNode) -> bool:
+    def dominates(self, d: Definition, use: cst.CSTNode) -> bool:
         """Whether ``use`` is only reached past ``d``: it stands below ``d`` in the block of ``d`` or deeper."""
+        if self.tree.span(d.node).start > self.tree.span(use).start:
+            return False
         if isinstance(d.node, cst.For):
             return self.tree.contains(d.node.body, use)
         return d.node is not use and self.tree.contains(blocks.block_of(self.tree, d.node), use)

@@ -21,6 +21,8 @@ class Reaching:
         self.parameters: list[cst.FunctionDef] = []
         self.calls: list[tuple[cst.Call, cst.FunctionDef, Function]] = []
         self.obstacles: list[Obstacle] = []
+        self.instances = code.roles.instances
+        self.owners: dict[Function, cst.BaseExpression] = {}
         self._resolved: set[Place] = set()
 
     def solve(self, optimizers: Iterable[tuple[cst.BaseExpression, Function]], functions: Iterable[Function]) -> Reach:
@@ -31,7 +33,7 @@ class Reaching:
         if self.homes:
             for function in functions:
                 self._need(function)
-        return Reach(tuple(self.homes), tuple(self.parameters), tuple(self.calls))
+        return Reach(tuple(self.homes), tuple(self.parameters), tuple(self.calls), tuple(self.owners.items()))
 
     def _refuse(self, node: cst.CSTNode, reason: str) -> None:
         self.obstacles.append(Obstacle("AMP017", self.tree.span(node), reason, scaling=True))
@@ -40,7 +42,7 @@ class Reaching:
 
     def _optimizer(self, expression: cst.CSTNode, function: Function) -> None:
         """Find the homes of the optimizer that ``expression`` stands for."""
-        place = self.flow.place(expression)
+        place = self.instances.place(expression)
         if place is None:
             self._refuse(expression, "the optimizer is not kept in a variable, so no scaler can be put beside it")
             return
@@ -132,11 +134,40 @@ class Reaching:
             if f in done or f in self.parameters or self.visible(f):
                 continue
             done.add(f)
+            if (owner := self._owner(f)) is not None:
+                self.owners[f] = owner
+                continue
             if not isinstance(f, cst.FunctionDef):
                 self._refuse(self.homes[0].after, "the scaler made here would not be seen by the code of the module")
                 return
             self._pass_to(f)
             stack += [caller for _, called, caller in self.calls if called is f]
+
+    def _owner(self, function: Function) -> cst.BaseExpression | None:
+        """How ``function``, which is outside of the class that makes the scaler, calls the object that has it."""
+        cls = self.homes[0].cls
+        nodes = self.flow.body[function] if cls is not None else []
+        found = [n for n in nodes if isinstance(n, cst.Name | cst.Attribute) and self.instances.of(n) is cls]
+        found = [n for n in found if not self._binds(n)]
+        uses = [use for use in self._uses if self.flow.function(use) is function]
+        if cls is None or not found or not all(self._bound(found[0], use) for use in uses):
+            return None
+        if len({self.tree.text(n) for n in found}) > 1:
+            self._refuse(found[0], f"several objects of `{cls.name.value}` are used here, and each has its own scaler")
+        return found[0]
+
+    def _binds(self, node: cst.CSTNode) -> bool:
+        """Whether ``node`` is a word of something else: the target of an assignment, or a part of a longer chain."""
+        parent = self.flow.names.parent[node]
+        return isinstance(parent, cst.AssignTarget | cst.Param | cst.AnnAssign | cst.AsName) or (
+            isinstance(parent, cst.Attribute) and parent.attr is node
+        )
+
+    def _bound(self, owner: cst.CSTNode, use: cst.CSTNode) -> bool:
+        """Whether the object is there at ``use``: what binds it here stands above."""
+        place = self.flow.place(owner)
+        here = [d for d in self.flow.defining(place) if d.function is self.flow.function(use)] if place else []
+        return not here or any(isinstance(d.node, cst.Param) or self.flow.dominates(d, use) for d in here)
 
     def visible(self, function: Function) -> Home | None:
         return visible_home(self.code, self.homes, function)

@@ -12,6 +12,7 @@ import libcst as cst
 
 from ampify.model import vocabulary as words
 from ampify.model.flow import Definition, Flow, How, Place
+from ampify.model.instances import Instances
 from ampify.syntax.names import Bound
 from ampify.syntax.walk import arguments, dotted, is_none, keyword
 
@@ -40,7 +41,7 @@ class Roles:
     """The roles of the places of one file, worked out once by going round until nothing changes."""
 
     def __init__(self, flow: Flow) -> None:
-        self.flow, self.names = flow, flow.names
+        self.flow, self.names, self.instances = flow, flow.names, Instances(flow)
         self._known: dict[Place, tuple[Evidence, Role]] = {}
         self._returning: dict[cst.FunctionDef, Role | None] = {}
         for place, role in self._used():
@@ -56,8 +57,8 @@ class Roles:
         """The role of the value of an expression."""
         match node:
             case cst.Name() | cst.Attribute() | cst.Subscript():
-                place = self.flow.place(node)
-                return self.at(place) if place is not None else None
+                found = (self.at(p) for p in (self.flow.place(node), self.instances.attribute(node)) if p is not None)
+                return next((role for role in found if role is not None), None)
             case cst.Call():
                 return self._made(node)
             case cst.IfExp():

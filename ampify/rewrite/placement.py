@@ -144,7 +144,8 @@ class _Function:
             return None
         if isinstance(place.root, cst.ClassDef):
             cls = blocks.method_class(self.tree, self.function)
-            return optimizer if cls is not None and flow.family(cls) is place.root else None
+            inside = cls is not None and flow.family(cls) is place.root
+            return optimizer if inside or self.function in dict(self.step.reach.owners) else None
         if place.root is self.tree.names.inner.get(callee):
             given = flow.argument(call, callee, place.path[0]) if len(place.path) == 1 else None
             return given if given is not None and flow.place(given) is not None else None
