@@ -83,6 +83,7 @@ class Flow:
             self.body[function] = [*walk_scope(function)]
         self._owner = {node: f for f in self.functions for node in self.body[f]}
         self._callees: dict[cst.Call, cst.FunctionDef | None] = {}
+        self._returning: set[cst.FunctionDef] = set()
 
     def function(self, node: cst.CSTNode) -> Function:
         """The function whose code ``node`` is part of."""
@@ -344,12 +345,23 @@ class Flow:
             case cst.Call(func=cst.Attribute(value=inner)) if not self.names.imported(value.func):
                 return self._value_class(inner, seen)
             case cst.Call(func=func):
-                if isinstance(made := self.named(func), cst.ClassDef):
-                    return made
+                match self.named(func):
+                    case cst.ClassDef() as made:
+                        return made
+                    case cst.FunctionDef() as function if (found := self._returned_class(function, seen)) is not None:
+                        return found
                 return self._value_class(value.args[0].value, seen) if value.args else None
             case cst.Name() | cst.Attribute() if (place := self.place(value)) and place not in seen:
                 return self._class_of(place, seen)
         return None
+
+    def _returned_class(self, function: cst.FunctionDef, seen: frozenset[Place]) -> cst.ClassDef | None:
+        if function in self._returning:
+            return None
+        self._returning.add(function)
+        found = {self._value_class(r.value, seen) for r in self.returns(function) if r.value is not None}
+        self._returning.discard(function)
+        return found.pop() if len(found) == 1 else None
 
     def method(self, cls: cst.ClassDef, name: str) -> cst.FunctionDef | None:
         """The method ``name`` of a class, looked up along its bases in this file."""

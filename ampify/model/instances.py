@@ -40,6 +40,22 @@ class Instances:
                 return self._at(place) if place is not None else None
         return None
 
+    def makers(self, node: cst.CSTNode) -> list[cst.Call]:
+        """The calls that may have given the value of a name or attribute, through names and arguments."""
+        found: list[cst.Call] = []
+        seen: set[Place] = set()
+        stack = [node]
+        while stack:
+            value = stack.pop()
+            if isinstance(value, cst.Call):
+                found.append(value)
+            elif (place := self.place(value)) is not None and place not in seen:
+                seen.add(place)
+                for d in self.flow.assigned(place):
+                    given = [*self.flow.passed(d)] if d.how is How.PARAM else [d.value]
+                    stack += [v for v in given if v is not None]
+        return found
+
     def _made(self, maker: cst.FunctionDef | cst.ClassDef | None) -> cst.ClassDef | None:
         match maker:
             case cst.ClassDef():

@@ -37,7 +37,7 @@ class Obstacles:
         checks = (
             self._closures, self._manual_updates, self._functional, self._written, self._two_phase, self._hooks,
             self._no_step, self._other_dtypes, self._unknown_forward, self._no_accelerator, self._shared,
-            self._reduced, self._kept, self._hazards, self._sharded,
+            self._reduced, self._kept, self._hazards, self._sharded, self._wrapped,
         )  # fmt: skip
         for check in checks:
             yield from check()
@@ -270,6 +270,19 @@ class Obstacles:
                     yield self._at("AMP017", call, reason)
                     return
 
+    def _wrapped(self) -> Iterator[Obstacle]:
+        """``NoamOpt(Adam(…))``, where the class is not in sight: `scaler.step` would do without what its step does."""
+        for act in self.steps:
+            for call in self.roles.instances.makers(act.optimizer):
+                paths = self.flow.names.imported(call.func)
+                known = any(p.startswith((*words.OPTIMIZER_MODULES, "torch.")) for p in paths)
+                inner = next((a for a in arguments(call) if self.roles.of(a) is Role.OPTIMIZER), None)
+                if paths and not known and inner is not None:
+                    name = f"`{self.tree.text(call.func)}` (line {self.tree.line(call)})"
+                    reason = f"{name} wraps an optimizer, and what its `step` does besides cannot be seen here"
+                    yield self._at("AMP017", act.node, reason)
+                    return
+
     def _unknown_forward(self) -> Iterator[Obstacle]:
         if self.steps and not self.forward.low:
             yield self._at("AMP017", self.backwards[0].node, "the statements that compute this loss were not found")
@@ -322,8 +335,8 @@ class Obstacles:
         for call in (n for n in self.nodes if isinstance(n, cst.Call)):
             if self.acts.gradients.reduces(call):
                 reason = (
-                    f"`{self.tree.text(call.func)}` reduces gradients over processes by hand, and all of them have to "
-                    "skip the same steps: reduce while scaled, then `unscale_`"
+                    f"`{self.tree.text(call.func)}` hands gradients to other processes, and all of them have to skip "
+                    "the same steps: do that while they are scaled, then `unscale_`"
                 )
                 yield self._at("AMP020", call, reason)
                 return
