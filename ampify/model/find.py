@@ -212,6 +212,9 @@ def _origins(acts: Acts, expression: cst.CSTNode, seen: frozenset[Place]) -> Ite
     place = acts.roles.instances.place(expression)
     if place is None or place in seen:
         return
+    if isinstance(expression, cst.Attribute) and acts.roles.instances.in_record(expression):
+        yield from _origins(acts, expression.value, seen | {place})
+        return
     parameters = [d for d in acts.flow.assigned(place) if isinstance(d.node, cst.Param)]
     for d in parameters:
         for value in acts.flow.passed(d):

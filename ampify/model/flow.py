@@ -212,6 +212,29 @@ class Flow:
             case _ if (place := self.place(target)) is not None:
                 yield Definition(place, how, node, value, function)
 
+    def drawn(self, d: Definition) -> Iterator[cst.BaseExpression]:
+        """The containers whose elements a loop gives to its target, `zip`, `enumerate` and the like looked through."""
+        if isinstance(d.node, cst.For):
+            yield from self._drawn(d.node.target, d.node.iter, d.place)
+
+    def _drawn(self, target: cst.CSTNode, source: cst.BaseExpression, place: Place) -> Iterator[cst.BaseExpression]:
+        match target, source:
+            case cst.Tuple() | cst.List(), cst.Call(func=cst.Name(value="zip"), args=args):
+                for element, arg in zip(target.elements, args, strict=False):
+                    yield from self._drawn(element.value, arg.value, place)
+            case cst.Tuple(elements=[_, element]), cst.Call(func=cst.Name(value="enumerate"), args=[arg, *_]):
+                yield from self._drawn(element.value, arg.value, place)
+            case cst.Tuple(elements=[_, element]), cst.Call(func=cst.Attribute(value=inner, attr=cst.Name("items"))):
+                yield from self._drawn(element.value, inner, place)
+            case _, cst.Call(func=cst.Attribute(value=inner, attr=cst.Name("values"))) if self.place(target) == place:
+                yield inner
+            case _, cst.List() | cst.Tuple() if self.place(target) == place:
+                yield from (element.value for element in source.elements)
+            case _, cst.Call(args=args) if self.place(target) == place:
+                yield from (arg.value for arg in args)
+            case _ if self.place(target) == place:
+                yield source
+
     def reaching(self, place: Place, use: cst.CSTNode) -> list[Definition]:
         """The definitions whose value ``place`` may hold at statement ``use``."""
         function = self.function(use)

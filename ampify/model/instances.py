@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import libcst as cst
 
+from ampify.model import records
 from ampify.model import vocabulary as words
 from ampify.model.flow import Definition, Flow, How, Place
 
@@ -55,6 +56,10 @@ class Instances:
                     given = [*self.flow.passed(d)] if d.how is How.PARAM else [d.value]
                     stack += [v for v in given if v is not None]
         return found
+
+    def in_record(self, node: cst.Attribute) -> bool:
+        """Whether ``node`` is a field of a record, given to the constructor of the record."""
+        return any(node.attr.value in records.given(self.flow, call) for call in self.makers(node.value))
 
     def _made(self, maker: cst.FunctionDef | cst.ClassDef | None) -> cst.ClassDef | None:
         match maker:

@@ -356,7 +356,7 @@ class Adoption:
     def _optimizer(self, act: OptimizerStep) -> str:
         """An optimizer as the function of ``act`` writes it, which may be outside of its class."""
         place = self.flow.place(act.optimizer)
-        if act.function in self.owners and place is not None and isinstance(place.root, cst.ClassDef):
+        if act.function in self.owners and place is not None and place.root is self.step.reach.homes[0].cls:
             return ".".join((self.tree.text(self.owners[act.function]), *place.path))
         return self.tree.text(act.optimizer)
 
