@@ -218,10 +218,18 @@ class TrainingStep:
 
     @property
     def changed_names(self) -> frozenset[str]:
-        """Functions, and classes of methods, that a conversion asks more of: an argument, or one with a scaler."""
-        given = (f for f, owner in self.reach.owners if isinstance(f, cst.FunctionDef) and self._receives(f, owner))
-        owners = ((f, blocks.method_class(self.tree, f)) for f in (*self.reach.parameters, *given))
+        """What a conversion asks more of than before, so that code elsewhere may not use it: see `needing`."""
+        owners = ((f, blocks.method_class(self.tree, f)) for f in self.needing)
         return frozenset((cls or f).name.value for f, cls in owners)
+
+    @property
+    def needing(self) -> tuple[cst.FunctionDef, ...]:
+        """Functions that get a parameter, are given an object that must have a scaler, or step for code outside."""
+        outside = dict(self.reach.owners)
+        given = (f for f, owner in outside.items() if isinstance(f, cst.FunctionDef) and self._receives(f, owner))
+        stepping = (a.function for a in self.every(OptimizerStep) if outside and a.function not in outside)
+        methods = (f for f in stepping if isinstance(f, cst.FunctionDef) and blocks.method_class(self.tree, f))
+        return tuple(dict.fromkeys([*self.reach.parameters, *given, *methods]))
 
     def _receives(self, function: cst.FunctionDef, owner: cst.BaseExpression) -> bool:
         """Whether an object is an argument of ``function``, which elsewhere may be given one without a scaler."""

@@ -93,14 +93,13 @@ class _Function:
             if call in nodes:
                 yield from self.acts.below(callee)
 
-    def _passed(self) -> Iterator[tuple[OptimizerStep, cst.FunctionDef]]:
-        """Steps that are taken by functions which this one calls after a backward, with the function called."""
+    def _passed(self) -> Iterator[tuple[OptimizerStep, cst.Call, cst.FunctionDef]]:
+        """Steps that are taken by functions which this one calls after a backward: the step, the call, the function."""
         own = {id(act) for act in self.step.acts}
         for call, callee in self.acts.calls(self.function):
             below = [*self.acts.below(callee)]
             if not any(isinstance(a, Backward) for a in below):
-                yield from ((replace(a, node=call, function=self.function), callee)
-                            for a in below if isinstance(a, OptimizerStep) and id(a) in own)  # fmt: skip
+                yield from ((a, call, callee) for a in below if isinstance(a, OptimizerStep) and id(a) in own)
 
     def at(self, node: cst.CSTNode) -> int:
         return self.tree.span(node).start
@@ -121,26 +120,36 @@ class _Function:
 
     def place_passed(self) -> None:
         """Only `unscale_`: the functions that step update for themselves."""
-        for act, callee in self.passed:
-            loop = self._iteration(act.node)
+        for act, call, callee in self.passed:
+            loop = self._iteration(call)
             body = loop.body if loop is not None else self._body()
             assert isinstance(body, Block)
-            name = self._named(act.optimizer, act.node, callee)
+            name = self._named(act.optimizer, call, callee)
             before = {*self.placement.unscales}
-            self._unscale(replace(act, optimizer=name or act.optimizer), body)
-            if name is None and (new := [n for n in self.placement.unscales if n not in before]):
+            here = replace(act, node=call, function=self.function, optimizer=name or act.optimizer)
+            self._unscale(here, body)
+            new = [n for n in self.placement.unscales if n not in before]
+            if new and (name is None or act.function is not callee):
                 reason = (
-                    f"gradients are touched here, and their optimizer is out of sight: `{callee.name.value}` steps it"
+                    f"gradients are touched here, and `{callee.name.value}` steps an optimizer that is out of sight"
                 )
                 raise Misplaced(new[0], reason)
+            if new and not self._steps_always(act, callee):
+                raise Misplaced(new[0], f"gradients are touched here, but `{callee.name.value}` does not always step")
+
+    def _steps_always(self, act: OptimizerStep, function: cst.FunctionDef) -> bool:
+        around = [p for p in self.tree.parents(act.node) if self.tree.contains(function.body, p)]
+        leaves = (n for n in self.step.code.flow.body[function] if isinstance(n, cst.Return | cst.Raise))
+        early = any(self.at(n) < self.at(act.node) for n in leaves)
+        return not early and not any(isinstance(p, cst.BaseCompoundStatement) for p in around)
 
     def _named(
-        self, optimizer: cst.BaseExpression, call: cst.CSTNode, callee: cst.FunctionDef
+        self, optimizer: cst.BaseExpression, call: cst.Call, callee: cst.FunctionDef
     ) -> cst.BaseExpression | None:
         """How this function writes what ``callee`` calls ``optimizer``; None where it has no name here."""
         flow = self.step.code.flow
         place = flow.place(optimizer)
-        if place is None or not isinstance(call, cst.Call):
+        if place is None:
             return None
         if isinstance(place.root, cst.ClassDef):
             cls = blocks.method_class(self.tree, self.function)
