@@ -722,3 +722,19 @@ for x, y in data:
     (refusal,) = check_text(text, Settings(), str(tmp_path / "shared" / "play.py"))
     assert refusal.code == "AMP017"
     assert "`improve` would rely on a scaler that an object brings along" in refusal.message
+
+
+def test_a_backend_that_needs_gpus_is_an_accelerator():
+    text = """import torch.distributed as dist
+import torch.nn.functional as F
+
+dist.init_process_group({backend})
+
+def train(model, loader, optimizer):
+    for x, y in loader:
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+"""
+    found = {b: fix_text(text.replace("{backend}", b), Settings())[1][0].code for b in ('"nccl"', '"gloo"')}
+    assert found == {'"nccl"': "AMP017", '"gloo"': "AMP018"}

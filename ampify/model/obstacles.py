@@ -293,7 +293,8 @@ class Obstacles:
             yield self._at("AMP017", statement, reason)
 
     def _no_accelerator(self) -> Iterator[Obstacle]:
-        if not accelerated(self.code):
+        nccl = any(isinstance(n, cst.SimpleString) and n.evaluated_value == "nccl" for n in walk(self.tree.module))
+        if not nccl and not accelerated(self.code):  # NCCL runs between GPUs only
             yield self._at(
                 "AMP018", self.backwards[0].node, "no use of CUDA or another accelerator was found in this file"
             )
