@@ -6,7 +6,7 @@ import pytest
 from execution import assert_same, run
 
 from ampify.config import Settings
-from ampify.engine import fix_text
+from ampify.engine import check_text, fix_text
 
 HEAD = """\
 import torch
@@ -31,6 +31,13 @@ class Net(nn.Module):
 data = [(torch.randn(6, 8, device=device), torch.randint(0, 4, (6,), device=device)) for _ in range(8)]
 model = Net().to(device)
 opt = torch.optim.SGD(model.parameters(), lr=0.1)
+"""
+
+AGENT = """\
+class Agent:
+    def __init__(self):
+        self.net = Net().to(device)
+        self.optimizer = torch.optim.SGD(self.net.parameters(), lr=0.1)
 """
 
 REFUSED = {
@@ -234,6 +241,142 @@ for x, y in data:
     opt.step()
 """,
     ),
+    "two objects, each with its optimizer": (
+        "AMP017",
+        f"""\
+{AGENT}
+
+left = Agent()
+right = Agent()
+for x, y in data:
+    loss = F.cross_entropy(left.net(x) + right.net(x), y)
+    left.optimizer.zero_grad()
+    right.optimizer.zero_grad()
+    loss.backward()
+    left.optimizer.step()
+    right.optimizer.step()
+""",
+    ),
+    "an object that may be None": (
+        "AMP017",
+        f"""\
+{AGENT}
+
+def compute(x, y, net, agent=None):
+    loss = F.cross_entropy(net(x), y)
+    loss.backward()
+    if agent is not None:
+        agent.optimizer.step()
+        agent.optimizer.zero_grad()
+
+
+agent = Agent()
+for x, y in data:
+    compute(x, y, agent.net, agent)
+compute(x, y, agent.net)
+""",
+    ),
+    "an object made in a branch": (
+        "AMP017",
+        f"""\
+{AGENT}
+
+agent = None
+if len(data) > 2:
+    agent = Agent()
+for x, y in data:
+    loss = F.cross_entropy(model(x), y)
+    loss.backward()
+    if agent:
+        agent.optimizer.step()
+""",
+    ),
+    "a subclass that makes its own optimizer": (
+        "AMP017",
+        """\
+class Base:
+    def __init__(self):
+        self.net = Net().to(device)
+        self.optimizer = torch.optim.SGD(self.net.parameters(), lr=0.1)
+
+
+class Other(Base):
+    def __init__(self):
+        self.net = Net().to(device)
+        self.optimizer = torch.optim.Adam(self.net.parameters())
+
+
+agent = Other()
+for x, y in data:
+    loss = F.cross_entropy(agent.net(x), y)
+    agent.optimizer.zero_grad()
+    loss.backward()
+    agent.optimizer.step()
+""",
+    ),
+    "a field of a record that is replaced": (
+        "AMP017",
+        """\
+from typing import NamedTuple
+
+
+class Pair(NamedTuple):
+    net: nn.Module
+    opt: torch.optim.Optimizer
+
+
+pair = Pair(model, opt)
+for x, y in data:
+    loss = F.cross_entropy(pair.net(x), y)
+    pair.opt.zero_grad()
+    loss.backward()
+    pair.opt.step()
+    pair = pair._replace(opt=torch.optim.SGD(model.parameters(), lr=0.01))
+    log.append(loss.item())
+""",
+    ),
+    "results of autograd.grad that are logged on their way into .grad": (
+        "AMP012",
+        """\
+for x, y in data:
+    loss = F.cross_entropy(model(x), y)
+    grads = torch.autograd.grad(loss, list(model.parameters()))
+    log.append(sum(g.norm() for g in grads).item())
+    for p, g in zip(model.parameters(), grads):
+        p.grad = g
+    opt.step()
+""",
+    ),
+    "results of autograd.grad added to .grad": (
+        "AMP012",
+        """\
+params = list(model.parameters())
+for x, y in data:
+    opt.zero_grad()
+    grads = torch.autograd.grad(F.cross_entropy(model(x), y), params)
+    for p, g in zip(params, grads):
+        p.grad = p.grad + g if p.grad is not None else g
+    opt.step()
+    log.append(params[0].sum().item())
+""",
+    ),
+    "clipping before a function that steps now and then": (
+        "AMP017",
+        """\
+def advance(i, o):
+    if i % 2:
+        o.step()
+        o.zero_grad()
+
+
+for i, (x, y) in enumerate(data):
+    loss = F.cross_entropy(model(x), y)
+    loss.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+    advance(i, opt)
+    log.append(loss.item())
+""",
+    ),
 }
 
 CONVERTED = {
@@ -301,6 +444,113 @@ for x, y in data:
     opt.zero_grad(); loss = F.cross_entropy(model(x), y)
     loss.backward()
     opt.step()
+""",
+    "an object made anew in a loop": f"""\
+{AGENT}
+
+for run in range(2):
+    agent = Agent()
+    for x, y in data:
+        loss = F.cross_entropy(agent.net(x), y)
+        agent.optimizer.zero_grad()
+        loss.backward()
+        agent.optimizer.step()
+        log.append(loss.item())
+""",
+    "an object that has a scaler already": f"""\
+{AGENT}
+
+agent = Agent()
+agent.scaler = 3.0
+for x, y in data:
+    loss = F.cross_entropy(agent.net(x / agent.scaler), y)
+    agent.optimizer.zero_grad()
+    loss.backward()
+    agent.optimizer.step()
+    log.append(loss.item())
+""",
+    "a record kept by a trainer": """\
+from typing import NamedTuple
+
+
+class Pair(NamedTuple):
+    net: nn.Module
+    opt: torch.optim.Optimizer
+
+
+class Trainer:
+    def __init__(self):
+        net = Net().to(device)
+        self.pair = Pair(net, torch.optim.SGD(net.parameters(), lr=0.1))
+
+    def step(self, x, y):
+        loss = F.cross_entropy(self.pair.net(x), y)
+        self.pair.opt.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.pair.net.parameters(), 0.1)
+        self.pair.opt.step()
+        return loss.item()
+
+
+trainer = Trainer()
+for x, y in data:
+    log.append(trainer.step(x, y))
+""",
+    "results of autograd.grad put into .grad at once": """\
+for x, y in data:
+    loss = F.cross_entropy(model(x), y)
+    params = [p for p in model.parameters()]
+    for p, g in zip(params, torch.autograd.grad(loss, params, allow_unused=True)):
+        p.grad = g
+    opt.step()
+    log.append(loss.item())
+""",
+    "results of autograd.grad of an inline loss": """\
+params = list(model.parameters())
+for x, y in data:
+    grads = torch.autograd.grad(F.cross_entropy(model(x), y), params)
+    for p, g in zip(params, grads):
+        p.grad = g
+    opt.step()
+    log.append(params[0].sum().item())
+""",
+    "clipping for two optimizers that a function steps": """\
+opt2 = torch.optim.SGD(model.b.parameters(), lr=0.1)
+opt1 = torch.optim.SGD(model.a.parameters(), lr=0.1)
+
+
+def advance():
+    opt1.step()
+    opt2.step()
+
+
+for x, y in data:
+    opt1.zero_grad()
+    opt2.zero_grad()
+    loss = F.cross_entropy(model(x), y)
+    loss.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+    advance()
+    log.append(loss.item())
+""",
+    "an optional optimizer that is None for evaluation": """\
+def run_epoch(net, batches, optimizer=None):
+    for x, y in batches:
+        loss = F.cross_entropy(net(x), y)
+        if optimizer:
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        log.append(loss.item())
+
+
+def evaluate(net):
+    with torch.no_grad():
+        run_epoch(net, data, None)
+
+
+run_epoch(model, data, opt)
+evaluate(model)
 """,
 }
 
@@ -385,3 +635,106 @@ for x, y in data:
     original = run(before, "original")
     assert_same(original, run(after, "off"))
     assert_same(original, run(after, "scaled"))
+
+
+@pytest.mark.parametrize(
+    ("imported", "made"),
+    [
+        ("from transformer.optim import Warmup", "Warmup(opt, 512, 4000)"),
+        ("import horovod.torch as hvd", "hvd.DistributedOptimizer(opt, model.named_parameters())"),
+    ],
+)
+def test_a_wrapper_from_another_file_is_named_with_its_line(imported: str, made: str):
+    text = f"""{imported}
+{HEAD}
+opt = {made}
+for x, y in data:
+    opt.zero_grad()
+    F.cross_entropy(model(x), y).backward()
+    opt.step()
+"""
+    after, (refusal,) = fix_text(text, Settings())
+    assert after == text
+    assert refusal.code == "AMP017"
+    line = text.splitlines().index(f"opt = {made}") + 1
+    assert f"`{made.partition('(')[0]}` (line {line}) wraps an optimizer" in refusal.message
+
+
+def test_gradients_that_another_process_is_sent_are_named():
+    text = f"""import torch.distributed as dist
+{HEAD}
+def average(net):
+    grads = [p.grad for p in net.parameters()]
+    for g in grads:
+        dist.all_reduce(g)
+
+
+for x, y in data:
+    opt.zero_grad()
+    F.cross_entropy(model(x), y).backward()
+    average(model)
+    opt.step()
+"""
+    after, (refusal,) = fix_text(text, Settings())
+    assert after == text
+    assert refusal.code == "AMP020"
+    assert "`dist.all_reduce` hands gradients to other processes" in refusal.message
+
+
+def test_a_number_that_another_process_is_sent_is_no_gradient():
+    text = f"""import torch.distributed as dist
+{HEAD}
+for x, y in data:
+    opt.zero_grad()
+    loss = F.cross_entropy(model(x), y)
+    loss.backward()
+    norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    opt.step()
+    if dist.is_initialized():
+        dist.all_reduce(norm)
+    log.append(loss.item())
+"""
+    after, left = fix_text(text, Settings())
+    assert "scaler.unscale_(opt)" in after
+    assert left == []
+
+
+def test_code_elsewhere_may_hand_in_objects_without_a_scaler(tmp_path):
+    text = f"""{HEAD}
+{AGENT}
+
+def improve(agent, x, y):
+    agent.optimizer.zero_grad()
+    F.cross_entropy(agent.net(x), y).backward()
+    agent.optimizer.step()
+
+
+agent = Agent()
+for x, y in data:
+    improve(agent, x, y)
+"""
+    for folder, importing in (("alone", "from play import Net\n"), ("shared", "from play import improve\n")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "pyproject.toml").touch()
+        (tmp_path / folder / "play.py").write_text(text)
+        (tmp_path / folder / "other.py").write_text(importing)
+    assert [d.code for d in check_text(text, Settings(), str(tmp_path / "alone" / "play.py"))] == ["AMP001"]
+    (refusal,) = check_text(text, Settings(), str(tmp_path / "shared" / "play.py"))
+    assert refusal.code == "AMP017"
+    assert "`improve` would rely on a scaler that an object brings along" in refusal.message
+
+
+def test_a_backend_that_needs_gpus_is_an_accelerator():
+    text = """import torch.distributed as dist
+import torch.nn.functional as F
+
+dist.init_process_group({backend})
+
+def train(model, loader, optimizer):
+    for x, y in loader:
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+"""
+    found = {b: fix_text(text.replace("{backend}", b), Settings())[1][0].code for b in ('"nccl"', '"gloo"')}
+    assert found == {'"nccl"': "AMP017", '"gloo"': "AMP018"}

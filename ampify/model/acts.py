@@ -9,6 +9,7 @@ import libcst as cst
 
 from ampify.model import vocabulary as words
 from ampify.model.flow import How, Place
+from ampify.model.gradients import Gradients
 from ampify.model.roles import Role
 from ampify.model.step import (
     Act,
@@ -32,6 +33,7 @@ class Acts:
     def __init__(self, code: Code, managed: frozenset[Span] = frozenset()) -> None:
         self._managed = managed
         self.code, self.tree, self.flow, self.roles, self.amp = code, code.tree, code.flow, code.roles, code.amp
+        self.gradients = Gradients(self.flow)
         self.direct: dict[Function, list[Act]] = {f: [*self._acts(f)] for f in self.flow.functions}
         self._carriers = {f for f, acts in self.direct.items() if any(_binding(a) for a in acts)}
 
@@ -62,7 +64,7 @@ class Acts:
             and (f in self._carriers or any(g in self._carriers for g in self.flow.reachable(f)))
         }
 
-    def below(self, function: cst.FunctionDef) -> Iterator[Act]:
+    def below(self, function: Function) -> Iterator[Act]:
         """The acts of ``function`` and of what it calls."""
         for f in (function, *self.flow.reachable(function)):
             yield from self.direct[f]
@@ -85,7 +87,10 @@ class Acts:
         if paths & words.AUTOGRAD_BACKWARD and (losses := _outputs(call, "tensors")) is not None:
             yield Backward(call, function, *self._unscaled(losses))
         elif paths & words.AUTOGRAD_GRAD and (outputs := _outputs(call, "outputs")) is not None:
-            yield InnerGradient(call, function, outputs)
+            if self.gradients.writes(call):  # as `backward` does
+                yield Backward(call, function, *self._unscaled(outputs))
+            else:
+                yield InnerGradient(call, function, outputs)
         elif paths & words.CLIPS or self._clips(call):
             owners = tuple(p for a in call.args[:1] for p in self.modules(a.value))
             yield GradientUse(call, function, owners, clips=True)
@@ -167,6 +172,12 @@ class Acts:
 
     # ------------------------------------------------------------------ gradients touched by hand
 
+    @cached_property
+    def written(self) -> set[cst.Assign]:
+        """Statements that put what ``torch.autograd.grad`` gives into ``.grad``: part of a backward."""
+        calls = (c for c in self.flow.calls if self.flow.names.imported(c.func) & words.AUTOGRAD_GRAD)
+        return {written for call in calls for written in self.gradients.writes(call)}
+
     def _gradient(self, node: cst.CSTNode) -> cst.CSTNode | None:
         """The statement that reads or changes ``.grad``; None where it is only set to None, zeroed or tested."""
         if not (isinstance(node, cst.Attribute) and node.attr.value == "grad"):
@@ -176,7 +187,7 @@ class Acts:
         parent = self.flow.names.parent[node]
         statement = blocks.small_statement_of(self.tree, node)
         match statement:
-            case cst.Assign(value=value) if is_none(value):
+            case cst.Assign(value=value) if is_none(value) or statement in self.written:
                 return None
             case cst.If() | cst.While() if isinstance(parent, cst.Comparison | cst.UnaryOperation | cst.If):
                 return None

@@ -209,8 +209,11 @@ def _join_by_scope(acts: Acts, union: _Union) -> None:
 
 def _origins(acts: Acts, expression: cst.CSTNode, seen: frozenset[Place]) -> Iterator[Place]:
     """The places where an optimizer is first kept, parameters followed to what is passed for them."""
-    place = acts.flow.place(expression)
+    place = acts.roles.instances.place(expression)
     if place is None or place in seen:
+        return
+    if isinstance(expression, cst.Attribute) and acts.roles.instances.in_record(expression):
+        yield from _origins(acts, expression.value, seen | {place})
         return
     parameters = [d for d in acts.flow.assigned(place) if isinstance(d.node, cst.Param)]
     for d in parameters:
@@ -293,19 +296,17 @@ def _half(code: Code, call: cst.Call) -> bool:
 
 def _checkpoints(code: Code, steps: list[OptimizerStep]) -> Iterator[Checkpoint]:
     """Where the states of the optimizers of a step are saved and restored."""
-    flow = code.flow
+    flow, place = code.flow, code.roles.instances.place
     optimizers = {p for a in steps for p in _family(code, a.optimizer)}
     for call in flow.calls:
         match call.func:
-            case cst.Attribute(value=optimizer, attr=cst.Name(value="state_dict")) if (
-                flow.place(optimizer) in optimizers
-            ):
+            case cst.Attribute(value=optimizer, attr=cst.Name(value="state_dict")) if place(optimizer) in optimizers:
                 element = flow.names.parent[call]
                 display = flow.names.parent[element] if isinstance(element, cst.DictElement) else None
                 if isinstance(display, cst.Dict):
                     yield Checkpoint(flow.function(call), optimizer, display=display)
             case cst.Attribute(value=optimizer, attr=cst.Name(value="load_state_dict")) if (
-                flow.place(optimizer) in optimizers
+                place(optimizer) in optimizers
             ):
                 source = _loaded(call)
                 if source is not None:
@@ -316,7 +317,7 @@ def _family(code: Code, expression: cst.CSTNode) -> set[Place]:
     """All places that hold the same optimizer: parameters up and down the calls of the file."""
     flow = code.flow
     found: set[Place] = set()
-    first = flow.place(expression)
+    first = code.roles.instances.place(expression)
     stack = [first] if first else []
     while stack:
         place = stack.pop()

@@ -86,6 +86,7 @@ class Flow:
         self._inside: dict[cst.CSTNode, tuple[cst.CSTNode, ...]] = {}
         self._places: dict[cst.CSTNode, Place | None] = {}
         self._reaching: dict[tuple[Place, cst.CSTNode], list[Definition]] = {}
+        self._returning: set[cst.FunctionDef] = set()
 
     def function(self, node: cst.CSTNode) -> Function:
         """The function whose code ``node`` is part of."""
@@ -225,6 +226,29 @@ class Flow:
             case _ if (place := self.place(target)) is not None:
                 yield Definition(place, how, node, value, function)
 
+    def drawn(self, d: Definition) -> Iterator[cst.BaseExpression]:
+        """The containers whose elements a loop gives to its target, `zip`, `enumerate` and the like looked through."""
+        if isinstance(d.node, cst.For):
+            yield from self._drawn(d.node.target, d.node.iter, d.place)
+
+    def _drawn(self, target: cst.CSTNode, source: cst.BaseExpression, place: Place) -> Iterator[cst.BaseExpression]:
+        match target, source:
+            case cst.Tuple() | cst.List(), cst.Call(func=cst.Name(value="zip"), args=args):
+                for element, arg in zip(target.elements, args, strict=False):
+                    yield from self._drawn(element.value, arg.value, place)
+            case cst.Tuple(elements=[_, element]), cst.Call(func=cst.Name(value="enumerate"), args=[arg, *_]):
+                yield from self._drawn(element.value, arg.value, place)
+            case cst.Tuple(elements=[_, element]), cst.Call(func=cst.Attribute(value=inner, attr=cst.Name("items"))):
+                yield from self._drawn(element.value, inner, place)
+            case _, cst.Call(func=cst.Attribute(value=inner, attr=cst.Name("values"))) if self.place(target) == place:
+                yield inner
+            case _, cst.List() | cst.Tuple() if self.place(target) == place:
+                yield from (element.value for element in source.elements)
+            case _, cst.Call(args=args) if self.place(target) == place:
+                yield from (arg.value for arg in args)
+            case _ if self.place(target) == place:
+                yield source
+
     def reaching(self, place: Place, use: cst.CSTNode) -> list[Definition]:
         """The definitions whose value ``place`` may hold at statement ``use``."""
         if (place, use) not in self._reaching:
@@ -240,7 +264,7 @@ class Flow:
         for d in here:
             early = isinstance(d.node, cst.Param) or self.tree.span(d.node).start < at
             (before if early and not self._exclusive(d.node, use) else after).append(d)
-        killer = next((d for d in reversed(before) if d.gives(place) and self._dominates(d, use)), None)
+        killer = next((d for d in reversed(before) if d.gives(place) and self.dominates(d, use)), None)
         live = before[before.index(killer) :] if killer else before
         live = [d for d in live if not any(self._overwrites(other, d, place) for other in live)]
         for loop in blocks.loops(self.tree, use):
@@ -252,8 +276,10 @@ class Flow:
             live += [d for d in self.defining(place) if d.function is not function]
         return live
 
-    def _dominates(self, d: Definition, use: cst.CSTNode) -> bool:
+    def dominates(self, d: Definition, use: cst.CSTNode) -> bool:
         """Whether ``use`` is only reached past ``d``: it stands below ``d`` in the block of ``d`` or deeper."""
+        if self.tree.span(d.node).start > self.tree.span(use).start:
+            return False
         if isinstance(d.node, cst.For):
             return self.tree.contains(d.node.body, use)
         return d.node is not use and self.tree.contains(blocks.block_of(self.tree, d.node), use)
@@ -362,12 +388,23 @@ class Flow:
             case cst.Call(func=cst.Attribute(value=inner)) if not self.names.imported(value.func):
                 return self._value_class(inner, seen)
             case cst.Call(func=func):
-                if isinstance(made := self.named(func), cst.ClassDef):
-                    return made
+                match self.named(func):
+                    case cst.ClassDef() as made:
+                        return made
+                    case cst.FunctionDef() as function if (found := self._returned_class(function, seen)) is not None:
+                        return found
                 return self._value_class(value.args[0].value, seen) if value.args else None
             case cst.Name() | cst.Attribute() if (place := self.place(value)) and place not in seen:
                 return self._class_of(place, seen)
         return None
+
+    def _returned_class(self, function: cst.FunctionDef, seen: frozenset[Place]) -> cst.ClassDef | None:
+        if function in self._returning:
+            return None
+        self._returning.add(function)
+        found = {self._value_class(r.value, seen) for r in self.returns(function) if r.value is not None}
+        self._returning.discard(function)
+        return found.pop() if len(found) == 1 else None
 
     def method(self, cls: cst.ClassDef, name: str) -> cst.FunctionDef | None:
         """The method ``name`` of a class, looked up along its bases in this file."""

@@ -12,6 +12,7 @@ from functools import cached_property
 
 import libcst as cst
 
+from ampify.model import records
 from ampify.model import vocabulary as words
 from ampify.model.acts import Acts
 from ampify.model.flow import Definition, How, Place, operands
@@ -266,6 +267,8 @@ class Forward:
             inner = (n for f in (callee, *self.flow.reachable(callee)) for n in self.flow.body[f])
             return any(isinstance(n, cst.Call) and n is not call and self.runs_module(n) for n in inner)
         if self.flow.names.imported(func) and any(p.startswith("torch.") for p in self.flow.names.imported(func)):
+            return False
+        if isinstance(self.flow.named(func), cst.ClassDef) or records.given(self.flow, call):
             return False
         known = isinstance(func, cst.Name) and func.value in PLAIN_CALLS
         return not known and any(self.roles.of(a.value) is Role.MODULE for a in call.args)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TypeGuard
 
 import libcst as cst
 
@@ -34,9 +35,9 @@ class Obstacles:
 
     def all(self) -> Iterator[Obstacle]:
         checks = (
-            self._closures, self._manual_updates, self._functional, self._two_phase, self._hooks, self._no_step,
-            self._other_dtypes, self._unknown_forward, self._no_accelerator, self._shared, self._kept, self._hazards,
-            self._sharded,
+            self._closures, self._manual_updates, self._functional, self._written, self._two_phase, self._hooks,
+            self._no_step, self._other_dtypes, self._unknown_forward, self._no_accelerator, self._shared,
+            self._reduced, self._kept, self._hazards, self._sharded, self._wrapped,
         )  # fmt: skip
         for check in checks:
             yield from check()
@@ -118,6 +119,19 @@ class Obstacles:
                     "the result of `torch.autograd.grad` is used for more than a penalty on the loss",
                 )
                 return
+
+    def _written(self) -> Iterator[Obstacle]:
+        """``p.grad = g`` from `torch.autograd.grad` is a backward, unless more happens to ``g`` while it is scaled."""
+        by_hand = [a.node for a in self.backwards if self._differentiates(a.node)]
+        plain = len(by_hand) == 1 == len(self.backwards)
+        for call in by_hand:
+            if not plain or not self.acts.gradients.only_writes(call):
+                reason = "what `torch.autograd.grad` gives is put into `.grad` by hand, and used for more than that"
+                yield self._at("AMP012", call, reason)
+                return
+
+    def _differentiates(self, node: cst.CSTNode) -> TypeGuard[cst.Call]:
+        return isinstance(node, cst.Call) and bool(self.flow.names.imported(node.func) & words.AUTOGRAD_GRAD)
 
     def _two_phase(self) -> Iterator[Obstacle]:
         for node in self.nodes:
@@ -256,6 +270,19 @@ class Obstacles:
                     yield self._at("AMP017", call, reason)
                     return
 
+    def _wrapped(self) -> Iterator[Obstacle]:
+        """``NoamOpt(Adam(…))``, where the class is not in sight: `scaler.step` would do without what its step does."""
+        for act in self.steps:
+            for call in self.roles.instances.makers(act.optimizer):
+                paths = self.flow.names.imported(call.func)
+                known = any(p.startswith((*words.OPTIMIZER_MODULES, "torch.")) for p in paths)
+                inner = next((a for a in arguments(call) if self.roles.of(a) is Role.OPTIMIZER), None)
+                if paths and not known and inner is not None:
+                    name = f"`{self.tree.text(call.func)}` (line {self.tree.line(call)})"
+                    reason = f"{name} wraps an optimizer, and what its `step` does besides cannot be seen here"
+                    yield self._at("AMP017", act.node, reason)
+                    return
+
     def _unknown_forward(self) -> Iterator[Obstacle]:
         if self.steps and not self.forward.low:
             yield self._at("AMP017", self.backwards[0].node, "the statements that compute this loss were not found")
@@ -266,7 +293,8 @@ class Obstacles:
             yield self._at("AMP017", statement, reason)
 
     def _no_accelerator(self) -> Iterator[Obstacle]:
-        if not accelerated(self.code):
+        nccl = any(isinstance(n, cst.SimpleString) and n.evaluated_value == "nccl" for n in self.tree.nodes())
+        if not nccl and not accelerated(self.code):  # NCCL runs between GPUs only
             yield self._at(
                 "AMP018", self.backwards[0].node, "no use of CUDA or another accelerator was found in this file"
             )
@@ -302,6 +330,17 @@ class Obstacles:
 
     def _hazards(self) -> Iterator[Obstacle]:
         yield from Hazards(self.forward).all()
+
+    def _reduced(self) -> Iterator[Obstacle]:
+        """``dist.all_reduce(p.grad)``: after `unscale_` an overflow would be known to one process alone."""
+        for call in (n for n in self.nodes if isinstance(n, cst.Call)):
+            if self.acts.gradients.reduces(call):
+                reason = (
+                    f"`{self.tree.text(call.func)}` hands gradients to other processes, and all of them have to skip "
+                    "the same steps: do that while they are scaled, then `unscale_`"
+                )
+                yield self._at("AMP020", call, reason)
+                return
 
     def _kept(self) -> Iterator[Obstacle]:
         """``bank[name] += p.grad``, ``grads.append(p.grad.clone())``: gradients stored while scaled."""

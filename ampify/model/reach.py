@@ -6,10 +6,12 @@ from collections.abc import Iterable
 
 import libcst as cst
 
+from ampify.model import records
 from ampify.model.flow import Definition, How, Place, unwrapped
 from ampify.model.step import Code, Home, Obstacle, Reach
 from ampify.syntax import blocks
 from ampify.syntax.blocks import Block, Function
+from ampify.syntax.walk import dotted, is_none
 
 
 class Reaching:
@@ -21,6 +23,8 @@ class Reaching:
         self.parameters: list[cst.FunctionDef] = []
         self.calls: list[tuple[cst.Call, cst.FunctionDef, Function]] = []
         self.obstacles: list[Obstacle] = []
+        self.instances = code.roles.instances
+        self.owners: dict[Function, cst.BaseExpression] = {}
         self._resolved: set[Place] = set()
 
     def solve(self, optimizers: Iterable[tuple[cst.BaseExpression, Function]], functions: Iterable[Function]) -> Reach:
@@ -31,7 +35,8 @@ class Reaching:
         if self.homes:
             for function in functions:
                 self._need(function)
-        return Reach(tuple(self.homes), tuple(self.parameters), tuple(self.calls))
+            self._early()
+        return Reach(tuple(self.homes), tuple(self.parameters), tuple(self.calls), tuple(self.owners.items()))
 
     def _refuse(self, node: cst.CSTNode, reason: str) -> None:
         self.obstacles.append(Obstacle("AMP017", self.tree.span(node), reason, scaling=True))
@@ -40,51 +45,98 @@ class Reaching:
 
     def _optimizer(self, expression: cst.CSTNode, function: Function) -> None:
         """Find the homes of the optimizer that ``expression`` stands for."""
-        place = self.flow.place(expression)
+        place = self.instances.place(expression)
         if place is None:
             self._refuse(expression, "the optimizer is not kept in a variable, so no scaler can be put beside it")
             return
         if place in self._resolved:
             return
         self._resolved.add(place)
-        found = unwrapped([*self.flow.assigned(place)])
+        found = self._definitions(place)
         if not found and place.path[-1].startswith("["):
             found = unwrapped([d for d in self.flow.defining(place) if d.place.path == place.path[:-1]])
-        if not found:
+        if not found and not self._read_through(expression, place):
             text = self.tree.text(expression)
             self._refuse(expression, f"the place where `{text}` is made cannot be seen in this file")
         for d in found:
             self._definition(d, expression)
 
+    def _definitions(self, place: Place) -> list[Definition]:
+        """The definitions that give an optimizer; ``optimizer=None`` gives one where a call passes one."""
+        found = [d for d in self.flow.assigned(place) if d.how is How.PARAM or not is_none(d.value)]
+        optional = [d for d in found if d.how is How.PARAM and is_none(d.value)]
+        made = [d for d in found if d not in optional]
+        if not optional or not made:
+            return found
+        if any(not is_none(value) for d in optional for value in self.flow.passed(d)):
+            reason = "an optimizer is made here for calls that pass none, so there would be two scalers"
+            self._refuse(made[0].node, reason)
+        return made
+
+    def _read_through(self, expression: cst.CSTNode, place: Place) -> bool:
+        """Follow a property to what it returns, a field of a record to what its constructor was given."""
+        match expression:
+            case cst.Attribute(value=owner, attr=cst.Name(value=name)):
+                return self._property(place) or self._field(owner, name)
+        return False
+
+    def _property(self, place: Place) -> bool:
+        methods = [f for f in self.flow.functions if isinstance(f, cst.FunctionDef) and f.name.value == place.path[-1]]
+        for method in methods:
+            cls = blocks.method_class(self.tree, method)
+            getter = any(dotted(d.decorator) == ("property",) for d in method.decorators)
+            if getter and cls is not None and self.flow.family(cls) is place.root and len(methods) == 1:
+                for returned in self.flow.returns(method):
+                    assert returned.value is not None
+                    self._optimizer(returned.value, method)
+                return True
+        return False
+
+    def _field(self, record: cst.BaseExpression, name: str) -> bool:
+        """Whether what ``record`` holds as ``name`` was found, wherever the record is made."""
+        place = self.flow.place(record)
+        found = unwrapped([*self.flow.assigned(place)]) if place is not None else []
+        return bool(found) and all(self._held(d, name) for d in found)
+
+    def _held(self, d: Definition, name: str) -> bool:
+        match d:
+            case Definition(how=How.PARAM, function=cst.FunctionDef() as function):
+                self._pass_to(function)
+                return all(self._field(value, name) for value in self.flow.passed(d))
+            case Definition(how=How.ASSIGN, value=cst.Name() | cst.Attribute() as alias):
+                return self._field(alias, name)
+            case Definition(how=How.ASSIGN, value=cst.Call() as call):
+                value = records.given(self.flow, call).get(name)
+                if isinstance(value, cst.Name | cst.Attribute):
+                    self._optimizer(value, d.function)
+                elif value is not None:
+                    self.homes.append(Home(d.function, d.node, self._class(d.place)))
+                return value is not None
+        return False
+
+    def _class(self, place: Place) -> cst.ClassDef | None:
+        return self.flow.family(place.root) if isinstance(place.root, cst.ClassDef) else None
+
     def _definition(self, d: Definition, expression: cst.CSTNode) -> None:
         match d.how:
             case How.PARAM if isinstance(d.function, cst.FunctionDef):
                 self._parameter(d)
-            case How.ITERATE if d.value is not None:
-                for source in self._containers(d.value):
+            case How.ITERATE:
+                for source in self.flow.drawn(d):
                     self._optimizer(source, d.function)
             case _ if isinstance(d.place.root, cst.ClassDef):
-                self.homes.append(Home(d.function, d.node, self.flow.family(d.place.root)))
+                self.homes.append(Home(d.function, d.node, self._class(d.place)))
             case _ if isinstance(d.value, cst.Name | cst.Attribute) and self.flow.place(d.value) is not None:
                 self._optimizer(d.value, d.function)
             case _:
                 self.homes.append(Home(d.function, d.node, None))
 
-    def _containers(self, iterable: cst.BaseExpression) -> list[cst.BaseExpression]:
-        match iterable:
-            case cst.List() | cst.Tuple():
-                return [e.value for e in iterable.elements]
-            case cst.Call(func=cst.Attribute(value=inner, attr=cst.Name(value="values"))):
-                return [inner]
-            case cst.Call(args=args):
-                return [a.value for a in args]
-        return [iterable]
-
     def _parameter(self, d: Definition) -> None:
         assert isinstance(d.function, cst.FunctionDef)
         self._pass_to(d.function)
         for value in self.flow.passed(d):
-            self._optimizer(value, self.flow.function(value))
+            if not is_none(value):
+                self._optimizer(value, self.flow.function(value))
 
     # ------------------------------------------------------------------ passing it along
 
@@ -132,11 +184,49 @@ class Reaching:
             if f in done or f in self.parameters or self.visible(f):
                 continue
             done.add(f)
+            if (owner := self._owner(f)) is not None:
+                self.owners[f] = owner
+                continue
             if not isinstance(f, cst.FunctionDef):
                 self._refuse(self.homes[0].after, "the scaler made here would not be seen by the code of the module")
                 return
             self._pass_to(f)
             stack += [caller for _, called, caller in self.calls if called is f]
+
+    def _owner(self, function: Function) -> cst.BaseExpression | None:
+        """How ``function``, which is outside of the class that makes the scaler, calls the object that has it."""
+        cls = self.homes[0].cls
+        nodes = self.flow.body[function] if cls is not None else []
+        found = [n for n in nodes if isinstance(n, cst.Name | cst.Attribute) and self.instances.of(n) is cls]
+        found = [n for n in found if not self._binds(n)]
+        uses = [use for use in self._uses if self.flow.function(use) is function]
+        if cls is None or not found or not all(self._bound(found[0], use) for use in uses):
+            return None
+        if len({self.tree.text(n) for n in found}) > 1:
+            self._refuse(found[0], f"several objects of `{cls.name.value}` are used here, and each has its own scaler")
+        return found[0]
+
+    def _binds(self, node: cst.CSTNode) -> bool:
+        """Whether ``node`` is a word of something else: the target of an assignment, or a part of a longer chain."""
+        parent = self.flow.names.parent[node]
+        return isinstance(parent, cst.AssignTarget | cst.Param | cst.AnnAssign | cst.AsName) or (
+            isinstance(parent, cst.Attribute) and parent.attr is node
+        )
+
+    def _bound(self, owner: cst.CSTNode, use: cst.CSTNode) -> bool:
+        """Whether the object is there at ``use``: what binds it here stands above."""
+        place = self.flow.place(owner)
+        here = [d for d in self.flow.defining(place) if d.function is self.flow.function(use)] if place else []
+        return not here or any(isinstance(d.node, cst.Param) or self.flow.dominates(d, use) for d in here)
+
+    def _early(self) -> None:
+        """An evaluation that takes the scaler along cannot come before the optimizer is made."""
+        for call, called, caller in self.calls:
+            for home in self.homes:
+                if home.function is caller and self.tree.span(call).start < self.tree.span(home.after).start:
+                    self._refuse(
+                        call, f"`{called.name.value}` is called here before there is an optimizer and a scaler"
+                    )
 
     def visible(self, function: Function) -> Home | None:
         return visible_home(self.code, self.homes, function)

@@ -10,8 +10,10 @@ from enum import Enum, IntEnum
 
 import libcst as cst
 
+from ampify.model import records
 from ampify.model import vocabulary as words
 from ampify.model.flow import Definition, Flow, How, Place
+from ampify.model.instances import Instances
 from ampify.syntax.names import Bound
 from ampify.syntax.walk import arguments, dotted, is_none, keyword
 
@@ -40,7 +42,7 @@ class Roles:
     """The roles of the places of one file, worked out once by going round until nothing changes."""
 
     def __init__(self, flow: Flow) -> None:
-        self.flow, self.names = flow, flow.names
+        self.flow, self.names, self.instances = flow, flow.names, Instances(flow)
         self._known: dict[Place, tuple[Evidence, Role]] = {}
         self._returning: dict[cst.FunctionDef, Role | None] = {}
         for place, role in self._used():
@@ -56,8 +58,8 @@ class Roles:
         """The role of the value of an expression."""
         match node:
             case cst.Name() | cst.Attribute() | cst.Subscript():
-                place = self.flow.place(node)
-                return self.at(place) if place is not None else None
+                found = (self.at(p) for p in (self.flow.place(node), self.instances.attribute(node)) if p is not None)
+                return next((role for role in found if role is not None), None)
             case cst.Call():
                 return self._made(node)
             case cst.IfExp():
@@ -100,8 +102,8 @@ class Roles:
                     self._assign(d, d.value)
                 elif d.how is How.UNPACK and isinstance(d.value, cst.Call):
                     self._unpack(d, d.value)
-                elif d.how is How.ITERATE and d.value is not None and isinstance(d.node, cst.For):
-                    self._iterate(d, d.value)
+                elif d.how is How.ITERATE:
+                    self._iterate(d)
                 elif d.how is How.PARAM:
                     self._receive(d)
                 elif d.how is How.CHANGE and d.value is not None:
@@ -121,6 +123,11 @@ class Roles:
                     elements += [("[*]", e.value), (f"[{key!r}]", e.value)]
         elif isinstance(value, cst.ListComp | cst.GeneratorExp):
             elements = [("[*]", value.elt)]
+        elif isinstance(value, cst.Call):
+            elements = [*records.given(self.flow, value).items()]
+            if (cls := self.instances.of(value)) is not None:
+                for name, element in elements:
+                    self._learn(Place(cls, (name,)), Evidence.FLOW, self.of(element))
         for key, element in elements:
             self._learn(Place(d.place.root, (*d.place.path, str(key))), Evidence.FLOW, self.of(element))
 
@@ -135,22 +142,22 @@ class Roles:
             if index is not None and isinstance(returned.value, cst.Tuple) and index < len(returned.value.elements):
                 self._learn(d.place, Evidence.BOUND, self.of(returned.value.elements[index].value))
 
-    def _iterate(self, d: Definition, value: cst.BaseExpression) -> None:
-        if isinstance(value, cst.List | cst.Tuple):
-            for element in value.elements:
-                self._learn(d.place, Evidence.FLOW, self.of(element.value))
-        if isinstance(value, cst.Call) and isinstance(value.func, cst.Attribute) and value.func.attr.value == "values":
-            value = value.func.value
-        if (source := self.flow.place(value)) is not None:
-            self._learn(d.place, Evidence.FLOW, self.at(Place(source.root, (*source.path, "[*]"))))
+    def _iterate(self, d: Definition) -> None:
+        for source in self.flow.drawn(d):
+            self._learn(d.place, Evidence.FLOW, self.of(source))
+            if (place := self.flow.place(source)) is not None:
+                self._learn(d.place, Evidence.FLOW, self.at(Place(place.root, (*place.path, "[*]"))))
 
     def _receive(self, d: Definition) -> None:
         assert isinstance(d.node, cst.Param)
         self._learn(d.place, Evidence.BOUND, self._annotated(d.node.annotation))
         for value in self.flow.passed(d):
             self._learn(d.place, Evidence.FLOW, self.of(value))
-            if (known := self._known.get(d.place)) and (place := self.flow.place(value)) is not None:
-                self._learn(place, Evidence.USE, known[1])
+            if (place := self.flow.place(value)) is not None:
+                element = self._known.get(Place(place.root, (*place.path, "[*]")))
+                self._learn(Place(d.place.root, (*d.place.path, "[*]")), Evidence.FLOW, element and element[1])
+                if known := self._known.get(d.place):
+                    self._learn(place, Evidence.USE, known[1])
 
     def _annotated(self, annotation: cst.Annotation | None) -> Role | None:
         if annotation is None:

@@ -11,6 +11,7 @@ from ampify.source.text import Span
 from ampify.syntax import blocks
 from ampify.syntax.blocks import Block, Function
 from ampify.syntax.tree import Tree
+from ampify.syntax.walk import walk
 
 if TYPE_CHECKING:
     from ampify.model.acts import Acts
@@ -168,6 +169,8 @@ class Reach:
     """Functions that get it as a new parameter, so that each of their calls passes it."""
     calls: tuple[tuple[cst.Call, cst.FunctionDef, Function], ...] = ()
     """Those calls, with the function called and the function that calls."""
+    owners: tuple[tuple[Function, cst.BaseExpression], ...] = ()
+    """Functions outside of the class that makes it, each with the object that it has it from."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -215,9 +218,23 @@ class TrainingStep:
 
     @property
     def changed_names(self) -> frozenset[str]:
-        """The functions, and classes of methods, whose signatures a conversion changes."""
-        owners = ((f, blocks.method_class(self.tree, f)) for f in self.reach.parameters)
+        """What a conversion asks more of than before, so that code elsewhere may not use it: see `needing`."""
+        owners = ((f, blocks.method_class(self.tree, f)) for f in self.needing)
         return frozenset((cls or f).name.value for f, cls in owners)
+
+    @property
+    def needing(self) -> tuple[cst.FunctionDef, ...]:
+        """Functions that get a parameter, are given an object that must have a scaler, or step for code outside."""
+        outside = dict(self.reach.owners)
+        given = (f for f, owner in outside.items() if isinstance(f, cst.FunctionDef) and self._receives(f, owner))
+        stepping = (a.function for a in self.every(OptimizerStep) if outside and a.function not in outside)
+        methods = (f for f in stepping if isinstance(f, cst.FunctionDef) and blocks.method_class(self.tree, f))
+        return tuple(dict.fromkeys([*self.reach.parameters, *given, *methods]))
+
+    def _receives(self, function: cst.FunctionDef, owner: cst.BaseExpression) -> bool:
+        """Whether an object is an argument of ``function``, which elsewhere may be given one without a scaler."""
+        names = (n for n in walk(owner) if isinstance(n, cst.Name))
+        return any(b.node in walk(function.params) for n in names for b in self.tree.names.scope[n].lookup(n.value))
 
     @property
     def changed_classes(self) -> frozenset[str]:

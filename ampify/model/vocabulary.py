@@ -112,6 +112,7 @@ GRADIENT_HOOKS = {
     "register_full_backward_pre_hook", "register_backward_hook", "register_comm_hook",
 }  # fmt: skip
 DISTRIBUTED_BACKWARD = ("torch.distributed.autograd",)
+COLLECTIVE_MODULES = ("torch.distributed.", "horovod.torch.", "torch_xla.core.xla_model.")
 FULLY_SHARDED = (
     "torch.distributed.fsdp",
     "torch.distributed._composable.fsdp",

@@ -36,6 +36,7 @@ class Adoption:
         self.folds: list[str] = []
         self.closures: list[str] = []
         self.floats: list[Edit] = []
+        self.owners = dict(step.reach.owners)
         self._taken: set[str] = set()
         self._inside = [*self._in_float()]
         self._done: set[int] = set()
@@ -66,6 +67,8 @@ class Adoption:
         functions = [*(h.function for h in reach.homes), *reach.parameters, *self.step.functions]
         classes = {h.cls for h in reach.homes if h.cls is not None}
         attributes = {d.place.path[0] for c in classes for d in self.flow.definitions.get(c, ())}
+        if reach.owners:  # `agent.scaler = …` from outside
+            attributes |= {d.place.path[-1] for found in self.flow.definitions.values() for d in found}
         if any(h.cls is not None for h in reach.homes):
             return name not in attributes and not self.tree.names.taken(name, reach.parameters)
         return not self.tree.names.taken(name, functions) and name not in self._taken
@@ -107,10 +110,14 @@ class Adoption:
     def _visible(self, function: Function) -> Home | None:
         if function in self.step.reach.parameters:
             return None
+        if function in self.owners:
+            return self.step.reach.homes[0]
         return visible_home(self.step.code, self.step.reach.homes, function)
 
     def _named(self, name: str, function: Function) -> str:
         """A name of the home as ``function`` writes it."""
+        if function in self.owners:
+            return f"{self.tree.text(self.owners[function])}.{name}"
         home = self._visible(function)
         return f"{self._self(function)}.{name}" if home is not None and home.cls is not None else name
 
@@ -135,7 +142,7 @@ class Adoption:
     def _region_device(self, function: Function) -> str:
         if self.settings.device == "cpu":
             return '"cpu"'
-        home = self._visible(function)
+        home = self._visible(function) if function not in self.owners else None
         if home is not None:
             device = self._home_device(home)
             attribute = device.expression is not None and dotted(device.expression)[0] == self._maybe_self(
@@ -331,7 +338,7 @@ class Adoption:
     def _stepped(self) -> Iterator[Edit]:
         placed = self.placement
         for node, acts in placed.unscales.items():
-            lines = [f"{self.scaler(a.function)}.unscale_({self.tree.text(a.optimizer)})" for a in acts]
+            lines = [f"{self.scaler(a.function)}.unscale_({self._optimizer(a)})" for a in acts]
             yield edit.before(self.tree, node, *dict.fromkeys(lines))
         for act in self.step.every(OptimizerStep):
             assert isinstance(act.node, cst.Call)
@@ -345,6 +352,13 @@ class Adoption:
             yield edit.after(self.tree, node, f"{self.scaler(function)}.update()")
         for node, function in placed.early_updates.items():
             yield edit.before(self.tree, node, f"{self.scaler(function)}.update()")
+
+    def _optimizer(self, act: OptimizerStep) -> str:
+        """An optimizer as the function of ``act`` writes it, which may be outside of its class."""
+        place = self.flow.place(act.optimizer)
+        if act.function in self.owners and place is not None and place.root is self.step.reach.homes[0].cls:
+            return ".".join((self.tree.text(self.owners[act.function]), *place.path))
+        return self.tree.text(act.optimizer)
 
     def _evaluated(self, act: OptimizerStep) -> Iterator[Edit]:
         """``opt.step(closure)`` → ``closure()`` and a step without it: a first-order optimizer calls it once, first."""

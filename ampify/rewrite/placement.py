@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import libcst as cst
 
 from ampify.model.flow import Place
 from ampify.model.origins import Origins, related
-from ampify.model.step import Backward, GradientUse, OptimizerStep, TrainingStep
+from ampify.model.step import Act, Backward, GradientUse, OptimizerStep, TrainingStep
 from ampify.syntax import blocks
 from ampify.syntax.blocks import Block, Function
 from ampify.syntax.tree import Tree
@@ -37,9 +37,28 @@ class Placement:
 def place(step: TrainingStep) -> Placement:
     """The placement for all functions of a step; raises `Misplaced`."""
     placement, origins = Placement(), Origins(step.code)
-    for function in dict.fromkeys(act.function for act in step.every(OptimizerStep)):
-        _Function(step, function, placement, origins).place()
+    found = [_Function(step, function, placement, origins) for function in step.code.flow.functions]
+    for function in (f for f in found if f.steps):
+        function.place()
+    for function in (f for f in found if f.passed):
+        function.place_passed()
+    _none_astray(step, [f for f in found if f.steps or f.passed])
     return placement
+
+
+def _none_astray(step: TrainingStep, placed: list[_Function]) -> None:
+    """Every touch of gradients lies on a way to a step that was looked at."""
+    seen = {id(act) for function in placed for act in function.touching()}
+    own = {id(act) for act in step.acts}
+    classes = {home.cls for home in step.reach.homes}
+    flow, direct = step.code.flow, step.context.direct
+    for function in flow.functions:
+        cls = blocks.method_class(step.tree, function)
+        near = cls is not None and flow.family(cls) in classes
+        foreign = any(isinstance(a, Backward) and id(a) not in own for a in step.context.below(function))
+        for act in direct[function]:
+            if isinstance(act, GradientUse) and (near or id(act) in own) and id(act) not in seen and not foreign:
+                raise Misplaced(act.node, "gradients are touched here, away from the code that steps their optimizer")
 
 
 class _Function:
@@ -50,6 +69,7 @@ class _Function:
         self.tree: Tree = step.tree
         self.acts = step.context
         self.steps = [a for a in step.every(OptimizerStep) if a.function is function]
+        self.passed = [*self._passed()]
         self.backwards = [*self._events(Backward)]
         self.touches = [*self._events(GradientUse)]
 
@@ -64,6 +84,22 @@ class _Function:
             other = kind is GradientUse and any(isinstance(a, Backward) for a in below)
             if any(isinstance(a, kind) for a in below) and not complete and not other:
                 yield call, []
+
+    def touching(self) -> Iterator[Act]:
+        """The acts behind the touches of this function."""
+        yield from self.acts.direct[self.function]
+        nodes = {node for node, _ in self.touches}
+        for call, callee in self.acts.calls(self.function):
+            if call in nodes:
+                yield from self.acts.below(callee)
+
+    def _passed(self) -> Iterator[tuple[OptimizerStep, cst.Call, cst.FunctionDef]]:
+        """Steps that are taken by functions which this one calls after a backward: the step, the call, the function."""
+        own = {id(act) for act in self.step.acts}
+        for call, callee in self.acts.calls(self.function):
+            below = [*self.acts.below(callee)]
+            if not any(isinstance(a, Backward) for a in below):
+                yield from ((a, call, callee) for a in below if isinstance(a, OptimizerStep) and id(a) in own)
 
     def at(self, node: cst.CSTNode) -> int:
         return self.tree.span(node).start
@@ -81,6 +117,49 @@ class _Function:
                 self._kept_apart(act, body, in_loop=loop is not None)
                 self._unscale(act, body)
             self._updates(body, acts)
+
+    def place_passed(self) -> None:
+        """Only `unscale_`: the functions that step update for themselves."""
+        for act, call, callee in self.passed:
+            loop = self._iteration(call)
+            body = loop.body if loop is not None else self._body()
+            assert isinstance(body, Block)
+            name = self._named(act.optimizer, call, callee)
+            before = {*self.placement.unscales}
+            here = replace(act, node=call, function=self.function, optimizer=name or act.optimizer)
+            self._unscale(here, body)
+            new = [n for n in self.placement.unscales if n not in before]
+            if new and (name is None or act.function is not callee):
+                reason = (
+                    f"gradients are touched here, and `{callee.name.value}` steps an optimizer that is out of sight"
+                )
+                raise Misplaced(new[0], reason)
+            if new and not self._steps_always(act, callee):
+                raise Misplaced(new[0], f"gradients are touched here, but `{callee.name.value}` does not always step")
+
+    def _steps_always(self, act: OptimizerStep, function: cst.FunctionDef) -> bool:
+        around = [p for p in self.tree.parents(act.node) if self.tree.contains(function.body, p)]
+        leaves = (n for n in self.step.code.flow.body[function] if isinstance(n, cst.Return | cst.Raise))
+        early = any(self.at(n) < self.at(act.node) for n in leaves)
+        return not early and not any(isinstance(p, cst.BaseCompoundStatement) for p in around)
+
+    def _named(
+        self, optimizer: cst.BaseExpression, call: cst.Call, callee: cst.FunctionDef
+    ) -> cst.BaseExpression | None:
+        """How this function writes what ``callee`` calls ``optimizer``; None where it has no name here."""
+        flow = self.step.code.flow
+        place = flow.place(optimizer)
+        if place is None:
+            return None
+        if isinstance(place.root, cst.ClassDef):
+            cls = blocks.method_class(self.tree, self.function)
+            inside = cls is not None and flow.family(cls) is place.root
+            return optimizer if inside or self.function in dict(self.step.reach.owners) else None
+        if place.root is self.tree.names.inner.get(callee):
+            given = flow.argument(call, callee, place.path[0]) if len(place.path) == 1 else None
+            return given if given is not None and flow.place(given) is not None else None
+        scope = self.tree.names.inner[self.function]
+        return optimizer if scope.find(place.path[0]) is place.root else None
 
     def _body(self) -> Block:
         body = self.function.body if isinstance(self.function, cst.FunctionDef) else self.function
@@ -238,7 +317,7 @@ class _Function:
             ):
                 return True
             case cst.Assign(targets=[cst.AssignTarget(target=cst.Attribute(attr=cst.Name(value="grad")))], value=value):
-                return is_none(value)
+                return is_none(value) or node in self.acts.written
             case cst.Call():
                 return any(call is node and self._holds_clear(f) for call, f in self._called)
         return False

@@ -145,6 +145,10 @@ def _called_elsewhere(step: TrainingStep, importer: str) -> Obstacle:
         name = step.reach.parameters[0].name
         reason = f"`{name.value}` would need a new parameter, and `{importer}` calls it too"
         return Obstacle("AMP017", step.tree.span(name), reason)
+    if step.needing:
+        name = step.needing[0].name
+        reason = f"`{name.value}` would rely on a scaler that an object brings along, and `{importer}` uses it too"
+        return Obstacle("AMP017", step.tree.span(name), reason)
     (cls,) = (home.cls for home in step.reach.homes if home.cls is not None)
     reason = f"`{cls.name.value}` would make the scaler, and `{importer}` derives a class from it"
     return Obstacle("AMP017", step.tree.span(cls.name), reason)
