@@ -15,6 +15,7 @@ from ampify.syntax.tree import Tree
 if TYPE_CHECKING:
     from ampify.model.acts import Acts
     from ampify.model.amp import AmpFacts
+    from ampify.model.flags import Flag
     from ampify.model.flow import Flow, Place
     from ampify.model.frameworks import Frameworks
     from ampify.model.roles import Roles
@@ -145,6 +146,8 @@ class Device:
     """Known to be a `torch.device`; otherwise it may be a string."""
     is_name: bool = False
     """Known to be a string."""
+    flag: Flag | None = None
+    """What its ``.cuda()`` calls stand behind, where there is no such expression."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -118,3 +118,21 @@ FULLY_SHARDED = (
     "torch.distributed.tensor",
     "deepspeed",
 )
+
+MIXED_FLAGS = {
+    "amp", "use_amp", "enable_amp", "fp16", "use_fp16", "mixed_precision", "use_mixed_precision", "autocast",
+    "use_autocast",
+}  # fmt: skip
+"""Options that ask for mixed precision.
+
+Of ten scripts found for each of `--amp`, `--use_amp`, `--fp16`, `--use_fp16`, `--mixed_precision` and `--autocast`,
+none means anything but half precision; where such an option is no yes or no, it names a dtype and is not looked at.
+`--half` is not among them: of its ten, seven are for inference or export and one is half a year.
+"""
+
+REPORTS = ("logging.", "loguru.", "pprint.", "json.", "yaml.", "wandb.", "mlflow.", "rich.print", "torch.save")
+REPORT_METHODS = {
+    "info", "debug", "warning", "error", "critical", "log", "write", "add_text", "add_hparams", "log_hyperparams",
+    "print_help", "set_postfix", "set_description",
+}  # fmt: skip
+"""What only prints, logs or stores what it is given."""

@@ -11,7 +11,7 @@ from ampify.model.amp import AmpFacts
 from ampify.rewrite.cut import Cuts
 from ampify.rewrite.erase_uses import Uses
 from ampify.syntax.tree import Tree
-from ampify.syntax.walk import children, is_none
+from ampify.syntax.walk import children, dotted, is_none
 
 Predicate = Callable[[cst.CSTNode], bool]
 
@@ -160,9 +160,23 @@ def cut_switches(facts: AmpFacts, cuts: Cuts, freed: set[str], carried: frozense
         if target is None or found.has(target) or not isinstance(node, cst.Assign):
             continue
         name = facts.tree.text(target)
-        if uses.reads_scale(node.value) or (name in freed - had and _is_switch(facts, node.value)):
+        if uses.reads_scale(node.value) or (name in freed - had and _decides(facts, node.value)):
             cuts.drop(node)
     cut_all(facts.tree, cuts, {*_switch_parameters(facts, found, freed, carried), *_carried(facts, carried)})
+
+
+def _decides(facts: AmpFacts, value: cst.CSTNode) -> bool:
+    """A switch, a flag of the script, or both of them at once."""
+    match value:
+        case cst.Name() | cst.Attribute():
+            return bool(dotted(value))
+        case cst.UnaryOperation(operator=cst.Not(), expression=inner):
+            return _decides(facts, inner)
+        case cst.Call(func=cst.Name("bool"), args=[cst.Arg(value=inner)]):
+            return _decides(facts, inner)
+        case cst.BooleanOperation(left=left, operator=cst.And(), right=right):
+            return _decides(facts, left) and _decides(facts, right)
+    return _is_switch(facts, value)
 
 
 def _is_switch(facts: AmpFacts, value: cst.CSTNode) -> bool:
