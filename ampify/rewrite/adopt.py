@@ -20,7 +20,7 @@ from ampify.source.edits import Edit, splice
 from ampify.source.text import Span
 from ampify.syntax import blocks
 from ampify.syntax.blocks import Function
-from ampify.syntax.walk import dotted, target_names
+from ampify.syntax.walk import dotted, target_names, walk
 
 _FLOAT = "\0"
 """Stands for ``.float()`` in a text that is on its way; no Python source holds it."""
@@ -69,6 +69,7 @@ class Adoption:
         functions = [*(h.function for h in reach.homes), *reach.parameters, *self.step.functions]
         classes = {h.cls for h in reach.homes if h.cls is not None}
         attributes = {d.place.path[0] for c in classes for d in self.flow.definitions.get(c, ())}
+        attributes |= {n.attr.value for n in walk(self.tree.module) if isinstance(n, cst.Attribute) and classes}
         if any(h.cls is not None for h in reach.homes):
             return name not in attributes and not self.tree.names.taken(name, reach.parameters)
         return not self.tree.names.taken(name, functions) and name not in self._taken
