@@ -17,4 +17,4 @@ def check(model: FileModel) -> Iterator[Finding]:
     for found in evaluations(model):
         notes = (Note("its model is trained under autocast here", tree.head(found.region)),)
         message = "This evaluation loop runs in float32"
-        yield Finding(tree.head(found.loop), message, under_autocast(model.code, found), notes)
+        yield Finding(tree.head(found.loop), message, under_autocast(model, found), notes)

@@ -47,8 +47,9 @@ def ahead(step: TrainingStep) -> Iterator[Ahead]:
 
 
 def _together(step: TrainingStep, call: cst.Call, act: OptimizerStep) -> bool:
-    """Whether a scheduler moves as often as an optimizer steps: in one iteration of the same loop."""
-    if step.code.flow.function(call) is not act.function:
+    """Whether a scheduler moves whenever an optimizer has stepped: below it, in one iteration of the same loop."""
+    above = step.tree.span(act.node).start < step.tree.span(call).start
+    if step.code.flow.function(call) is not act.function or not above:
         return False
     outer = next((loop for loop in blocks.loops(step.tree, call) if step.tree.contains(loop, act.node)), None)
     return outer is _iteration(step, act) and (outer is not None or isinstance(act.function, cst.FunctionDef))
@@ -97,9 +98,16 @@ def _per_batch(code: Code, call: cst.Call) -> bool:
 
 
 def _over_epochs(step: TrainingStep, act: OptimizerStep) -> bool:
-    """The last resort: a loop that counts epochs and holds no loop over batches."""
-    loop = _iteration(step, act)
-    return isinstance(loop, cst.For) and any("epoch" in name.value.lower() for name in target_names(loop.target))
+    """The last resort: a loop that counts epochs and holds no loop over batches, here or around each call."""
+    loops = [_iteration(step, act)]
+    if loops == [None] and isinstance(act.function, cst.FunctionDef):
+        loops = [next(blocks.loops(step.tree, c), None) for c in step.code.flow.sites.get(act.function, [])]
+    targets = [loop.target if isinstance(loop, cst.For) else None for loop in loops]
+    return bool(targets) and all(t is not None and _counts_epochs(t) for t in targets)
+
+
+def _counts_epochs(target: cst.CSTNode) -> bool:
+    return any("epoch" in name.value.lower() for name in target_names(target))
 
 
 # ---------------------------------------------------------------------- held back

@@ -277,6 +277,7 @@ class FileModel:
     steps: tuple[TrainingStep, ...]
     uses: tuple[ApiUse, ...]
     frameworks: Frameworks
+    line_length: int
 
 
 __all__ = [

@@ -9,27 +9,24 @@ import libcst as cst
 from ampify.model.devices import Devices
 from ampify.model.evaluation import Evaluation
 from ampify.model.flow import How
-from ampify.model.step import Code
+from ampify.model.step import Code, FileModel
 from ampify.rewrite import edit
 from ampify.rewrite.prove import SameErasure
 from ampify.source.edits import Applicability, Fix
-from ampify.syntax.tree import Tree
 from ampify.syntax.walk import walk
 
-_WIDTHS = 88, 120
-"""Lines are as long as the longest that is there already, within these bounds."""
 
-
-def under_autocast(code: Code, found: Evaluation) -> Fix | None:
+def under_autocast(model: FileModel, found: Evaluation) -> Fix | None:
     """``with torch.autocast(...)`` around the forward, with the arguments that the training gives it."""
+    code = model.code
     item = next(i.item for i in found.region.items if code.amp.is_autocast(i.item))
-    if (lines := _header(code, item, found)) is None:
+    if (lines := _header(code, item, found, model.line_length)) is None:
         return None
     edits = tuple(edit.wrap(code.tree, found.statements, lines))
     return Fix("Evaluate under `torch.autocast` as well", edits, Applicability.UNSAFE, SameErasure())
 
 
-def _header(code: Code, item: cst.BaseExpression, found: Evaluation) -> list[str] | None:
+def _header(code: Code, item: cst.BaseExpression, found: Evaluation, width: int) -> list[str] | None:
     at = found.statements[0]
     if not isinstance(item, cst.Call):
         return [f"with {code.tree.text(item)}:"] if _nameable(code, item, at) else None
@@ -38,13 +35,8 @@ def _header(code: Code, item: cst.BaseExpression, found: Evaluation) -> list[str
     if len(known) < len(arguments) or not _nameable(code, item.func, at):
         return None
     tree = code.tree
-    width = _width(tree) - len(tree.source.indent(tree.span(at).start).expandtabs(4))
-    return edit.call_lines(f"with {tree.text(item.func)}", known, ":", width, tree.module.default_indent)
-
-
-def _width(tree: Tree) -> int:
-    least, most = _WIDTHS
-    return min(most, max(least, *map(len, tree.source.text.splitlines())))
+    left = width - len(tree.source.indent(tree.span(at).start).expandtabs(4))
+    return edit.call_lines(f"with {tree.text(item.func)}", known, ":", left, tree.module.default_indent)
 
 
 def _argument(code: Code, call: cst.Call, index: int, found: Evaluation) -> str | None:
