@@ -87,7 +87,7 @@ class Inspection:
         from ampify.syntax.tree import Tree
 
         with warnings.catch_warnings(action="ignore"):  # of the compiler, such as invalid escapes
-            return read(Tree(text), self.path, self.settings.target_torch)
+            return read(Tree(text), self.path, self.settings.target_torch, self.settings.line_length)
 
     def _find(self, text: str, focus: int | None) -> list[Diagnostic]:
         """Every finding, ignored ones too."""

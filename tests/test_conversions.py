@@ -1,5 +1,7 @@
 """The loops of fixtures/loops: each `.amp.py` is the same program as its `.py`, and is what the converter writes.
 
+Where there is more to do that only `--unsafe-fixes` does, an `.unsafe.py` has the result, the conversion included.
+
 A comment line at the head of a fixture says what is special about it: `# fixture: dtype=bfloat16` and `device=cpu` are
 settings of the conversion, `refused=AMP010` means that the step is left alone with that code, `unchanged` that no rule
 of the default fix applies.
@@ -69,9 +71,10 @@ def _read(path: Path) -> str:
     return path.read_bytes().decode()
 
 
-LOOP_NAMES = sorted(path.stem for path in LOOPS.glob("*.py") if not path.stem.endswith(".amp"))
+LOOP_NAMES = sorted(path.stem for path in LOOPS.glob("*.py") if not path.stem.endswith((".amp", ".unsafe")))
 PAIRS = [name for name in LOOP_NAMES if _loop(name).converted]
 REFUSED = [name for name in LOOP_NAMES if "refused" in _loop(name).head]
+UNSAFE = [name for name in LOOP_NAMES if (LOOPS / f"{name}.unsafe.py").exists()]
 LEFT_ALONE = [name for name in LOOP_NAMES if not _loop(name).converted]
 
 
@@ -80,12 +83,16 @@ def _original(name: str) -> Trace:
     return run(_loop(name).before)
 
 
-def _convert(name: str, text: str):
+def _convert(name: str, text: str, **settings: bool):
     from ampify.engine import fix_text  # needed by half of the tests only: the pairs stand without the converter
 
     head = _loop(name).head
     chosen = {key: head[key] for key in ("dtype", "device") if key in head}
-    return fix_text(text, dataclasses.replace(Settings(), **chosen))
+    return fix_text(text, dataclasses.replace(Settings(), **chosen, **settings))
+
+
+def _unsafe(name: str) -> str:
+    return _read(LOOPS / f"{name}.unsafe.py")
 
 
 # The pairs are the same program
@@ -179,6 +186,57 @@ def test_quickstart_stays_the_same_program(mode: str):
     converted, _ = fix_text(text, Settings())
     assert converted != text
     assert_same(run(text), run(converted, mode))
+
+
+# Unsafe fixes
+
+
+@pytest.mark.parametrize("start", ["before", "after"])
+@pytest.mark.parametrize("name", UNSAFE)
+def test_unsafe_fixes_go_further(name: str, start: str):
+    text, diagnostics = _convert(name, getattr(_loop(name), start), unsafe_fixes=True)
+    assert text == _unsafe(name)
+    assert text != _loop(name).after
+    assert diagnostics == []
+
+
+@pytest.mark.parametrize("name", UNSAFE)
+def test_unsafe_fixes_go_once(name: str):
+    assert _convert(name, _unsafe(name), unsafe_fixes=True) == (_unsafe(name), [])
+
+
+@pytest.mark.parametrize("mode", ["off", "scaled"])
+@pytest.mark.parametrize("name", UNSAFE)
+def test_unsafe_it_is_the_same_program(name: str, mode: str):
+    trace = run(_unsafe(name), mode)
+    assert_same(_original(name), trace)
+    assert mode == "scaled" or trace.warnings <= _original(name).warnings
+
+
+@pytest.mark.parametrize("name", UNSAFE)
+def test_unsafe_it_still_trains(name: str):
+    trace, safe = run(_unsafe(name), "full"), run(_loop(name).after, "full")
+    assert trace.finite
+    assert len(trace.steps) == len(safe.steps)
+    assert trace.regions > safe.regions or "get_scale()" in _unsafe(name)
+
+
+@pytest.mark.parametrize("name", UNSAFE)
+def test_unsafe_fixes_are_erased(name: str):
+    from ampify.rewrite.erase import erase_text
+
+    assert _program(erase_text(_unsafe(name))) == _program(_loop(name).before)
+
+
+def test_scheduler_waits_for_a_step_that_was_skipped():
+    def rates(text: str) -> list[object]:
+        overflowing = text.replace("criterion(model(x), y)", "criterion(model(x), y) * (1e40 if step == 0 else 1)")
+        assert overflowing != text
+        return [rate for _, rate in run(overflowing, "scaled").log]
+
+    original = [rate for _, rate in _original("c14_scheduler_per_batch").log]
+    assert rates(_loop("c14_scheduler_per_batch").after) == original
+    assert rates(_unsafe("c14_scheduler_per_batch"))[1:] == original[:-1]
 
 
 # However the file is written down

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 
 import libcst as cst
 
-from ampify.model.flow import Flow, How, Place
+from ampify.model.flags import Flags, bound_at
+from ampify.model.flow import Flow, How
 from ampify.model.roles import Role, Roles
 from ampify.model.step import Code, Device
 from ampify.syntax import blocks
 from ampify.syntax.blocks import Function
-from ampify.syntax.walk import dotted, is_none, keyword
+from ampify.syntax.walk import dotted, keyword
 
 _INDEXES = {"rank", "local_rank", "gpu", "gpu_id", "device_id", "device_ids", "gpus", "world_size"}
 _DTYPES = {"dtype", "float", "half", "double", "long", "int"}
@@ -22,13 +23,14 @@ class Devices:
 
     def __init__(self, code: Code) -> None:
         self.code, self.tree, self.flow, self.roles = code, code.tree, code.flow, code.roles
+        self.flags = Flags(code)
 
     def seen_from(self, function: Function, before: cst.CSTNode | None = None) -> Device:
         """The device that the code of ``function`` can name, at statement ``before`` where that is given."""
         for expression in self._candidates(function, before):
             is_object, is_name = self._kind(expression)
             return Device(expression, is_object, is_name)
-        return Device(None)
+        return Device(None, flag=self.flags.for_cuda(function, before))
 
     def _candidates(self, function: Function, before: cst.CSTNode | None) -> Iterator[cst.BaseExpression]:
         """Names and attributes that tensors are moved to, in this function first, then any that it sees."""
@@ -60,22 +62,7 @@ class Devices:
             return False
         if self.roles.of(expression) not in (Role.DEVICE, Role.DEVICE_NAME) and "device" not in chain[-1].lower():
             return False
-        return self._bound(place, expression, function, before)
-
-    def _bound(self, place: Place, expression: cst.CSTNode, function: Function, before: cst.CSTNode | None) -> bool:
-        """Whether the value is there already: bound once, and before the place where it is to be named."""
-        definitions = [d for d in self.flow.defining(place) if d.how is not How.CHANGE]
-        if any(is_none(d.value) for d in definitions):  # `device=None`: torch.device(None) raises
-            return False
-        if isinstance(place.root, cst.ClassDef):
-            early = [
-                d for d in definitions if d.function is not function or _above(self.tree.span(d.node), before, self)
-            ]
-            return bool(early)
-        scope = self.flow.names.inner.get(function)
-        visible = scope is not None and scope.find(place.path[0]) is place.root
-        own = [d for d in definitions if d.function is function and not isinstance(d.node, cst.Param)]
-        return visible and (not own or any(_above(self.tree.span(d.node), before, self) for d in own))
+        return bound_at(self.code, place, function, before)
 
     def _kind(self, expression: cst.BaseExpression) -> tuple[bool, bool]:
         role = self.roles.of(expression)
@@ -86,13 +73,6 @@ class Devices:
                 if d.how is How.ASSIGN and d.value is not None:
                     roles.add(self.roles.of(d.value))
         return roles == {Role.DEVICE}, roles == {Role.DEVICE_NAME}
-
-
-def _above(span: object, before: cst.CSTNode | None, devices: Devices) -> bool:
-    from ampify.source.text import Span
-
-    assert isinstance(span, Span)
-    return before is None or span.start < devices.tree.span(before).end
 
 
 def _moved_to(node: cst.CSTNode) -> cst.BaseExpression | None:

@@ -37,7 +37,7 @@ from ampify.syntax.tree import Tree
 from ampify.syntax.walk import arguments
 
 
-def read(tree: Tree, path: str, target: tuple[int, int] | None = None) -> FileModel:
+def read(tree: Tree, path: str, target: tuple[int, int] | None = None, line_length: int = 88) -> FileModel:
     """The model of one file."""
     flow = Flow(tree)
     code = Code(tree, flow, Roles(flow), AmpFacts(tree), path)
@@ -45,7 +45,7 @@ def read(tree: Tree, path: str, target: tuple[int, int] | None = None) -> FileMo
     acts = Acts(code, frameworks.differentiating)
     steps = tuple(checked(_describe(acts, group)) for group in _groups(acts))
     uses = tuple(find_uses(tree, target, package=Path(path).name == "__init__.py"))
-    return FileModel(path, code, target, steps, uses, frameworks)
+    return FileModel(path, code, target, steps, uses, frameworks, line_length)
 
 
 # ---------------------------------------------------------------------- which acts belong together

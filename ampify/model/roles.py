@@ -203,6 +203,8 @@ class Roles:
         last = path.rpartition(".")[2]
         if path.startswith(words.SCHEDULER_MODULES):
             return Role.SCHEDULER
+        if path.startswith(words.SCHEDULER_FACTORIES) and last.startswith("get_") and "schedule" in last:
+            return Role.SCHEDULER
         if path.startswith(words.OPTIMIZER_MODULES) and not path.startswith(words.NOT_OPTIMIZERS) and last[0].isupper():
             return Role.OPTIMIZER
         if path in words.OPTIMIZER_FACTORIES:

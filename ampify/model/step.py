@@ -16,6 +16,7 @@ from ampify.syntax.walk import walk
 if TYPE_CHECKING:
     from ampify.model.acts import Acts
     from ampify.model.amp import AmpFacts
+    from ampify.model.flags import Flag
     from ampify.model.flow import Flow, Place
     from ampify.model.frameworks import Frameworks
     from ampify.model.roles import Roles
@@ -146,6 +147,8 @@ class Device:
     """Known to be a `torch.device`; otherwise it may be a string."""
     is_name: bool = False
     """Known to be a string."""
+    flag: Flag | None = None
+    """What its ``.cuda()`` calls stand behind, where there is no such expression."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -291,6 +294,7 @@ class FileModel:
     steps: tuple[TrainingStep, ...]
     uses: tuple[ApiUse, ...]
     frameworks: Frameworks
+    line_length: int
 
 
 __all__ = [

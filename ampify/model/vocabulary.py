@@ -9,6 +9,11 @@ CLOSURE_OPTIMIZERS = {"torch.optim.LBFGS", "torch.optim.lbfgs.LBFGS"}
 FIRST_ORDER = {f"torch.optim.{name}" for name in ("SGD", "Adam", "AdamW", "RMSprop", "Adagrad")}
 """Optimizers that call a closure exactly once, before they change anything."""
 SCHEDULER_MODULES = ("torch.optim.lr_scheduler.",)
+SCHEDULER_FACTORIES = ("transformers.", "diffusers.")
+"""Libraries whose ``get_…schedule…`` functions make schedulers that move with every batch."""
+PER_BATCH_SCHEDULERS = {"OneCycleLR", "CyclicLR"}
+SKIP_TESTS = {"step_was_skipped", "optimizer_step_was_skipped", "found_inf", "_found_inf_per_device"}
+"""What knows that a scaler has skipped a step, besides its scale."""
 NOT_OPTIMIZERS = ("torch.optim.lr_scheduler", "torch.optim.swa_utils", "timm.optim.optim_factory")
 
 MODULE_BASES = {"torch.nn.Module", "torch.nn.modules.Module", "torch.nn.modules.module.Module"}
@@ -119,3 +124,26 @@ FULLY_SHARDED = (
     "torch.distributed.tensor",
     "deepspeed",
 )
+
+MIXED_FLAGS = {
+    "amp", "use_amp", "enable_amp", "fp16", "use_fp16", "mixed_precision", "use_mixed_precision", "autocast",
+    "use_autocast",
+}  # fmt: skip
+"""Options that ask for mixed precision.
+
+Of ten scripts found for each of `--amp`, `--use_amp`, `--fp16`, `--use_fp16`, `--mixed_precision` and `--autocast`,
+none means anything but half precision; where such an option is no yes or no, it names a dtype and is not looked at.
+`--half` is not among them: of its ten, seven are for inference or export and one is half a year.
+"""
+
+REPORTS = ("logging.", "loguru.", "pprint.", "json.", "yaml.", "wandb.", "mlflow.", "rich.print", "torch.save")
+REPORT_METHODS = {
+    "info", "debug", "warning", "error", "critical", "log", "write", "add_text", "add_hparams", "log_hyperparams",
+    "print_help", "set_postfix", "set_description",
+}  # fmt: skip
+"""What only prints, logs or stores what it is given."""
+
+TO_ARRAY = {"numpy", "tolist"}
+KEEPING = {"append", "extend", "add", "insert", "save", "imshow", "imsave", "add_image", "add_images", "add_embedding"}
+ARRAY_LIBRARIES = ("numpy.", "sklearn.", "pandas.", "matplotlib.", "torchvision.utils.", "torch.save", "cv2.", "PIL.")
+"""Where the results of a model become somebody else's numbers."""

@@ -8,7 +8,9 @@ import libcst as cst
 
 from ampify.config import Settings
 from ampify.model.devices import Devices
+from ampify.model.flags import Flag, Unheard
 from ampify.model.flow import params
+from ampify.model.options import Option
 from ampify.model.reach import visible_home
 from ampify.model.step import Backward, Device, Home, InnerGradient, OptimizerStep, Region, TrainingStep
 from ampify.rewrite import checkpoints, edit
@@ -43,6 +45,7 @@ class Adoption:
         self.use_amp = self._free("use_amp")
         self.device_type = self._free("device_type")
         self.scaler_name = "scaler" if self._is_free("scaler") else self._free("grad_scaler")
+        self.option = self._heard()
 
     def edits(self) -> Iterator[Edit]:
         for home in self.step.reach.homes:
@@ -67,8 +70,7 @@ class Adoption:
         functions = [*(h.function for h in reach.homes), *reach.parameters, *self.step.functions]
         classes = {h.cls for h in reach.homes if h.cls is not None}
         attributes = {d.place.path[0] for c in classes for d in self.flow.definitions.get(c, ())}
-        if reach.owners:  # `agent.scaler = …` from outside
-            attributes |= {d.place.path[-1] for found in self.flow.definitions.values() for d in found}
+        attributes |= {n.attr.value for n in self.tree.nodes() if isinstance(n, cst.Attribute) and classes}
         if any(h.cls is not None for h in reach.homes):
             return name not in attributes and not self.tree.names.taken(name, reach.parameters)
         return not self.tree.names.taken(name, functions) and name not in self._taken
@@ -158,6 +160,50 @@ class Adoption:
     def _maybe_self(self, function: Function) -> str | None:
         return self._self(function) if blocks.class_of(self.tree, function) is not None else None
 
+    # ------------------------------------------------------------------ whether it is on
+
+    def _on(self, device: Device, kind: str, function: Function, before: cst.CSTNode | None = None) -> str:
+        """What decides whether mixed precision is on, as ``function`` can say it."""
+        if device.expression is not None:
+            on = f'{kind} == "cuda"'
+        elif device.flag is not None:
+            on = self._truth(device.flag, function)
+        else:
+            on = f"{self.spell('torch.cuda.is_available', before or function)}()"
+        wish = self.devices.flags.wish(self.option, function, before) if self.option is not None else None
+        return f"{self._truth(wish, function)} and {on}" if wish is not None else on
+
+    def _truth(self, flag: Flag, function: Function) -> str:
+        """A flag as True or False: ``enabled`` takes nothing else."""
+        head = f"{self._self(function)}." if isinstance(flag.place.root, cst.ClassDef) else ""
+        text = head + ".".join(flag.place.path).replace(".[", "[")
+        return f"not {text}" if flag.negated else text if flag.is_bool else f"bool({text})"
+
+    def _direct(self, home: Home) -> str | None:
+        """The flag of the script where it can stand for ``use_amp`` in all functions that see it."""
+        flag = self._home_device(home).flag
+        if self.option is not None or home.cls is not None or flag is None or flag.negated or not flag.is_bool:
+            return None
+        functions = [r.function for r in self.step.regions if self._visible(r.function) is home]
+        seen = all(self.devices.flags.means(flag, f) for f in functions)
+        return self._truth(flag, home.function) if seen else None
+
+    def _heard(self) -> Option | None:
+        """The script's own option for mixed precision, if it can be read in all places that have to know."""
+        unheard = self.devices.flags.unheard
+        if unheard is None or unheard.doubt is not None:
+            return None
+        at = [(home.function, home.after) for home in self.step.reach.homes]
+        if not self.scaling:
+            at += [(r.function, r.first) for r in self.step.regions if self._visible(r.function) is None]
+        found = [self.devices.flags.wish(unheard.option, function, node) for function, node in at]
+        return unheard.option if None not in found else None
+
+    @property
+    def unheard(self) -> Unheard | None:
+        """The option for mixed precision that stays without effect."""
+        return self.devices.flags.unheard if self.option is None and self.settings.device != "cpu" else None
+
     # ------------------------------------------------------------------ the scaler: made, passed along
 
     def _home(self, home: Home) -> Iterator[Edit]:
@@ -167,14 +213,12 @@ class Adoption:
         device = self._home_device(home)
         prefix = f"{self._self(home.function)}." if home.cls is not None else ""
         lines = []
-        if device.expression is None:
-            enabled = f"{self.spell('torch.cuda.is_available', home.after)}()"
-        else:
-            if not device.is_object:
-                made = self.spell("torch.device", home.after)
-                lines.append(f"{prefix}{self.device_type} = {made}({self.tree.text(device.expression)}).type")
-            enabled = f'{self._device_type(device, home=True, prefix=prefix)} == "cuda"'
-        lines.append(f"{prefix}{self.use_amp} = {enabled}")
+        if device.expression is not None and not device.is_object:
+            made = self.spell("torch.device", home.after)
+            lines.append(f"{prefix}{self.device_type} = {made}({self.tree.text(device.expression)}).type")
+        if self._direct(home) is None:
+            kind = self._device_type(device, home=True, prefix=prefix)
+            lines.append(f"{prefix}{self.use_amp} = {self._on(device, kind, home.function, home.after)}")
         if self.scaling:
             lines += self._made(home, device, prefix)
         yield edit.after(self.tree, home.after, *lines)
@@ -183,7 +227,7 @@ class Adoption:
         old = self.settings.target_torch is not None and self.settings.target_torch < (2, 3)
         path = "torch.cuda.amp.GradScaler" if old else "torch.amp.GradScaler"
         arguments = [] if old else [self._device_type(device, home=True, prefix=prefix)]
-        arguments.append(f"enabled={prefix}{self.use_amp}")
+        arguments.append(f"enabled={self._direct(home) or prefix + self.use_amp}")
         head = f"{prefix}{self.scaler_name} = {self.spell(path, home.after)}"
         return self._lines(home.after, head, arguments, "")
 
@@ -220,12 +264,11 @@ class Adoption:
     def _enabled(self, function: Function) -> str:
         if self.settings.device == "cpu":
             return "True"
-        if self._visible(function) is not None:
-            return self._named(self.use_amp, function)
+        if (home := self._visible(function)) is not None:
+            return self._direct(home) or self._named(self.use_amp, function)
         if self.scaling:
             return f"{self.scaler(function)}.is_enabled()"
-        device = self._region_device(function)
-        return f'{device} == "cuda"' if device != '"cuda"' else f"{self.spell('torch.cuda.is_available', function)}()"
+        return self._on(self.devices.seen_from(function), self._region_device(function), function)
 
     def _region(self, region: Region) -> Iterator[Edit]:
         inner = [*self._hoisted(region)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 import libcst as cst
@@ -11,8 +12,9 @@ from ampify.model.amp import AmpFacts
 from ampify.rewrite.cut import Cuts
 from ampify.rewrite.erase_uses import Uses
 from ampify.rewrite.imports import AddedImport
+from ampify.syntax.blocks import small_statement_of
 from ampify.syntax.tree import Tree
-from ampify.syntax.walk import children, is_none
+from ampify.syntax.walk import children, is_none, walk
 
 Predicate = Callable[[cst.CSTNode], bool]
 
@@ -24,16 +26,22 @@ class Reads:
         self.facts = facts
         self.nodes = [*reads(facts.tree)]
         self._places = {facts.place(node) for node in self.nodes}
-        self._attributes = {node.attr.value for node in self.nodes if isinstance(node, cst.Attribute)}
+        self._attributes = Counter(node.attr.value for node in self.nodes if isinstance(node, cst.Attribute))
 
     def has(self, target: cst.CSTNode) -> bool:
-        """Whether what ``target`` binds is read anywhere; an attribute may be read through any object."""
+        """Whether what ``target`` binds is read outside its statement; an attribute may be read through any object."""
         if isinstance(target, cst.Attribute):
-            return target.attr.value in self._attributes
+            return self._attributes[target.attr.value] > self._own(target)
         if not isinstance(target, cst.Name):
             return True
         in_class = isinstance(self.facts.tree.names.scope[target].node, cst.ClassDef)
         return self.facts.place(target) in self._places or (in_class and target.value in self._attributes)
+
+    def _own(self, target: cst.Attribute) -> int:
+        """How often ``self.x = args.x`` reads an ``x`` itself."""
+        statement = small_statement_of(self.facts.tree, target)
+        same = (n for n in walk(statement) if isinstance(n, cst.Attribute) and n.attr.value == target.attr.value)
+        return sum(n is not target for n in same)
 
 
 def reads(tree: Tree) -> Iterator[cst.Name | cst.Attribute]:
@@ -161,9 +169,23 @@ def cut_switches(facts: AmpFacts, cuts: Cuts, freed: set[str], carried: frozense
         if target is None or found.has(target) or not isinstance(node, cst.Assign):
             continue
         name = facts.tree.text(target)
-        if uses.reads_scale(node.value) or (name in freed - had and _is_switch(facts, node.value)):
+        if uses.reads_scale(node.value) or (name in freed - had and _decides(facts, node.value)):
             cuts.drop(node)
     cut_all(facts.tree, cuts, {*_switch_parameters(facts, found, freed, carried), *_carried(facts, carried)})
+
+
+def _decides(facts: AmpFacts, value: cst.CSTNode) -> bool:
+    """A switch, a flag of the script, or both of them at once."""
+    match value:
+        case cst.Name() | cst.Attribute() | cst.Subscript() if not any(isinstance(n, cst.Call) for n in walk(value)):
+            return True
+        case cst.UnaryOperation(operator=cst.Not(), expression=inner):
+            return _decides(facts, inner)
+        case cst.Call(func=cst.Name("bool"), args=[cst.Arg(value=inner)]):
+            return _decides(facts, inner)
+        case cst.BooleanOperation(left=left, operator=cst.And(), right=right):
+            return _decides(facts, left) and _decides(facts, right)
+    return _is_switch(facts, value)
 
 
 def _is_switch(facts: AmpFacts, value: cst.CSTNode) -> bool:

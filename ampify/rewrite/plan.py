@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import libcst as cst
 
 from ampify.config import OLDEST_TORCH, Settings
+from ampify.model.flags import Unheard
 from ampify.model.step import Obstacle, TrainingStep
 from ampify.rewrite.adopt import Adoption
 from ampify.rewrite.edit import crowded
@@ -20,6 +21,8 @@ class RewritePlan:
     """The conversion of one step as one fix."""
 
     fix: Fix
+    unheard: Unheard | None = None
+    """An option of the script for mixed precision that it does not listen to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,8 @@ def decide(step: TrainingStep, settings: Settings, importer: str | None = None) 
     except Misplaced as error:
         obstacle = Obstacle("AMP017", step.tree.span(error.node), error.reason)
         return Decision(step, Refusal((obstacle,)))
-    return Decision(step, RewritePlan(_conversion(step, settings, placement)))
+    adoption = Adoption(step, settings, placement)
+    return Decision(step, RewritePlan(_conversion(adoption), adoption.unheard))
 
 
 def _in_the_way(step: TrainingStep, settings: Settings, scaling: bool) -> list[Obstacle]:
@@ -154,12 +158,11 @@ def _called_elsewhere(step: TrainingStep, importer: str) -> Obstacle:
     return Obstacle("AMP017", step.tree.span(cls.name), reason)
 
 
-def _conversion(step: TrainingStep, settings: Settings, placement: Placement) -> Fix:
-    adoption = Adoption(step, settings, placement)
+def _conversion(adoption: Adoption) -> Fix:
     edits: list[Edit] = [*adoption.edits()]
     proof = Erases(
         frozenset(adoption.imports), tuple(adoption.folds), tuple(adoption.floats), closures=tuple(adoption.closures)
     )
     title = "Train under `torch.autocast` with a `GradScaler`" if adoption.scaling else "Train under `torch.autocast`"
-    risky = any(o.code == "AMP010" or (o.risk and (adoption.scaling or not o.scaling)) for o in step.obstacles)
+    risky = any(o.code == "AMP010" or (o.risk and (adoption.scaling or not o.scaling)) for o in adoption.step.obstacles)
     return Fix(title, tuple(edits), Applicability.UNSAFE if risky else Applicability.SAFE, proof)

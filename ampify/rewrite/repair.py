@@ -9,6 +9,7 @@ import libcst as cst
 from ampify.model.casts import HalfCast
 from ampify.model.flow import Definition, How
 from ampify.model.regions import Inside, UnsafeLoss
+from ampify.model.schedules import Ahead
 from ampify.model.states import Saving
 from ampify.model.step import (
     Backward,
@@ -28,6 +29,7 @@ from ampify.rewrite.prove import Erases, SameErasure
 from ampify.source.edits import Applicability, Edit, Fix
 from ampify.source.text import Span
 from ampify.syntax import blocks
+from ampify.syntax.blocks import Function
 from ampify.syntax.tree import Tree
 from ampify.syntax.walk import is_none, keyword, walk
 
@@ -184,6 +186,45 @@ def update(step: TrainingStep, violations: list[Violation]) -> Fix | None:
         return None
     made = edit.after(tree, last, f"{scaler}.update()")
     return Fix(f"Call `{scaler}.update` after the step", (made,), proof=SameErasure())
+
+
+def hold_back(step: TrainingStep, found: list[Ahead]) -> Fix | None:
+    """Schedulers move only where the scale has not fallen: that is where the scaler has not skipped the step."""
+    tree, update = step.tree, found[0].update
+    crowded = any(edit.crowded(tree, one.call) or not _alone(tree, one.call) for one in found)
+    if update is None or crowded or not isinstance(update.node, cst.Call):
+        return None
+    assert isinstance(update.node.func, cst.Attribute)
+    scaler, name = tree.text(update.node.func.value), _free(tree, "scale", update.function)
+    edits = [edit.before(tree, update.node, f"{name} = {scaler}.get_scale()")]
+    for run in _runs(tree, [blocks.statement_of(tree, one.call) for one in found]):
+        edits += edit.wrap(tree, run, [f"if {scaler}.get_scale() >= {name}:"])
+    title = "Step the scheduler only where the scale has not fallen"
+    return Fix(title, tuple(edits), Applicability.UNSAFE, SameErasure())
+
+
+def _alone(tree: Tree, call: cst.Call) -> bool:
+    return isinstance(tree.names.parent[call], cst.Expr)
+
+
+def _free(tree: Tree, name: str, function: Function) -> str:
+    number = 0
+    while tree.names.taken(name if not number else f"{name}_{number}", [function]):
+        number += 1
+    return name if not number else f"{name}_{number}"
+
+
+def _runs(tree: Tree, statements: list[cst.BaseStatement]) -> Iterator[list[cst.BaseStatement]]:
+    """Statements that follow each other in one block, together."""
+    run: list[cst.BaseStatement] = []
+    for statement in statements:
+        block = blocks.block_of(tree, statement)
+        at = blocks.statements(block).index(statement)
+        if run and (at == 0 or blocks.statements(block)[at - 1] is not run[-1]):
+            yield run
+            run = []
+        run.append(statement)
+    yield run
 
 
 # ---------------------------------------------------------------------- regions
