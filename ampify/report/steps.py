@@ -22,7 +22,8 @@ def render(steps: Sequence[StepReport], out: TextIO, form: str) -> None:
 
 def _lines(step: StepReport) -> Iterator[Line]:
     code = f" ({step.code})" if step.code else ""
-    yield [(f"{step.path}:{step.line}", "bold"), (f" {step.where}: ", ""), (step.decision + code, "bold cyan")]
+    row = step.line if step.cell is None else f"cell {step.cell}:{step.line}"
+    yield [(f"{step.path}:{row}", "bold"), (f" {step.where}: ", ""), (step.decision + code, "bold cyan")]
     if step.reason:
         yield [(f"    {step.reason}", "")]
     for title, names in (("model", step.models), ("optimizer", step.optimizers), ("loss", step.losses)):

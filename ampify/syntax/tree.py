@@ -10,6 +10,7 @@ from functools import cached_property
 import libcst as cst
 from libcst._nodes.internal import CodegenState
 
+from ampify.source.document import borders
 from ampify.source.text import SourceText, Span
 from ampify.syntax.names import Names
 
@@ -106,6 +107,15 @@ class Tree:
         while parent is not None:
             yield parent
             parent = self.names.parent[parent]
+
+    @cached_property
+    def _borders(self) -> list[int]:
+        return borders(self.source.text)
+
+    def parted(self, statement: cst.CSTNode, following: cst.CSTNode) -> bool:
+        """Whether two statements stand in different cells of a notebook: no block of new code can hold both."""
+        start, end = self.span(statement).end, self.span(following).start
+        return any(start <= border < end for border in self._borders)
 
     def contains(self, outer: cst.CSTNode, node: cst.CSTNode) -> bool:
         return outer is node or any(p is outer for p in self.parents(node))
