@@ -112,8 +112,10 @@ class Inspection:
     def _subjects(self, model: FileModel, focus: int | None) -> Iterator[Any]:
         if focus is None:
             yield from (model, *model.uses)
-        for pair in self._decided(model, focus):
-            yield from pair
+        for step, decision in self._decided(model, focus):
+            yield step
+            if decision.word != "refuse" or not self.part.fragment:  # what an excerpt does not show is no finding
+                yield decision
 
     def _decided(self, model: FileModel, focus: int | None) -> Iterator[tuple[TrainingStep, Decision]]:
         for step in model.steps if focus is None else self._steps_at(model, focus):

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Protocol
 
 from ampify.source.magics import unmask
-from ampify.source.text import SourceText, Span
+from ampify.source.text import SourceText
 
 BORDER = "#\uf8a7"
 """Begins a border; the number of the cell and the lines of it that are left out above its code follow."""
+ASSUMED = "#\uf8aa"
+"""Ends an import that an excerpt does not show; such lines stand above its code."""
 _BORDER = re.compile(rf"^{BORDER}(\d+)\+(\d+)\n", re.M)
 
 
@@ -132,6 +134,10 @@ class Located(SourceText):
     def _borders(self) -> list[_Border]:
         return [_Border(self.line(m.start()), int(m[1]), int(m[2])) for m in _BORDER.finditer(self.text)]
 
+    @cached_property
+    def _assumed(self) -> int:
+        return self.text.count(f"{ASSUMED}\n")
+
     def _border(self, line: int) -> _Border | None:
         return next((b for b in reversed(self._borders) if b.line <= line), None)
 
@@ -139,20 +145,20 @@ class Located(SourceText):
         line, column = self.line(offset), self.column(offset) + 1
         if (border := self._border(line)) is not None:
             return Place(border.cell, max(line - border.line + border.above, 1), column)
-        return Place(None, line + self.part.above, column + self.part.left)
+        return Place(None, max(line - self._assumed, 1) + self.part.above, column + self.part.left)
 
     def line_at(self, cell: int | None, line: int) -> int | None:
         """The line of the text that stands at ``line`` of the file, or of its ``cell``; None if it is not in here."""
         if self._borders:
             found = (b.line + line - b.above for b in self._borders if b.cell == cell and line > b.above)
         else:
-            found = (n for n in (line - self.part.above,) if cell is None)
+            found = (n for n in (line - self.part.above + self._assumed,) if cell is None)
         return next((n for n in found if n in self.around(n, 0)), None)
 
     def around(self, line: int, margin: int) -> range:
         """The lines next to ``line``, no further than the text or the cell goes."""
         starts = [b.line for b in self._borders]
-        first = max((start + 1 for start in starts if start < line), default=1)
+        first = max((start + 1 for start in starts if start < line), default=1 + self._assumed)
         last = min((start - 1 for start in starts if start > line), default=len(self.line_starts))
         return range(max(first, line - margin), min(last, line + margin) + 1)
 
@@ -178,9 +184,3 @@ def split(text: str) -> Iterator[tuple[int, str]]:
     pieces = _BORDER.split(text)[1:]
     for cell, code in zip(pieces[::3], pieces[2::3], strict=True):
         yield int(cell), code.removesuffix("\r\n") if code.endswith("\r\n") else code.removesuffix("\n")
-
-
-__all__ = [
-    "BORDER", "Aside", "Broken", "Document", "Located", "Page", "Part", "Place", "Span", "Undecodable", "Unwritable",
-    "borders", "join", "split",
-]  # fmt: skip

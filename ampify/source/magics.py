@@ -16,7 +16,7 @@ _LINE = "#\uf8a8"
 """Begins a comment that holds a whole line."""
 _PREFIX = "#\uf8a9"
 """Begins a comment that holds what stands before the code of its line."""
-RESERVED = re.compile("[\uf8a7-\uf8a9]")
+RESERVED = re.compile("[\uf8a7-\uf8aa]")
 """Characters of the private use area that a text of the user must not hold."""
 
 _RUNNING = {"time", "timeit", "prun", "memit", "mprun", "lprun", "pyinstrument", "snakeviz", "heat"}

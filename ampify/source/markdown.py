@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ampify.source import magics, python
-from ampify.source.document import Aside, Page, Part, Undecodable, Unwritable
+from ampify.source.document import ASSUMED, Aside, Page, Part, Undecodable, Unwritable
 from ampify.source.edits import Edit, splice
 from ampify.source.text import SourceText, Span
 
@@ -17,6 +19,8 @@ _OPENING = re.compile(
 )
 _LANGUAGE = re.compile(r"\{?\s*\.?(?P<word>[\w+#-]*)")
 _PYTHON = {"python", "py", "python3", "py3"}
+_USUAL = {"torch": "torch", "nn": "torch.nn", "F": "torch.nn.functional", "optim": "torch.optim"}
+"""What readers take these names for in an excerpt that does not import them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +32,21 @@ class _Block:
     head: str
     """The lines of a cell magic, which stay."""
     code: str
+    assumed: tuple[str, ...] = ()
+    """Lines above the code that are not in the file: imports that it counts on."""
 
-    def written(self, code: str) -> str:
-        """``code`` as it stands in the file."""
-        text = magics.unmask(code)
-        if magics.read(self.head + text) != magics.Cell(self.head, code):
-            raise Unwritable("an edit has changed a magic")
-        return _indented(self.head + text, self.indent)
+    @property
+    def text(self) -> str:
+        return "".join(self.assumed) + self.code
+
+    def written(self, text: str) -> str:
+        """The code of ``text`` as it stands in the file."""
+        lines = text.splitlines(keepends=True)
+        code = "".join(line for line in lines if line not in self.assumed)
+        source = magics.unmask(code)
+        if ASSUMED in code or magics.read(self.head + source) != magics.Cell(self.head, code):
+            raise Unwritable("an edit has changed a magic, or an import that is not shown")
+        return _indented(self.head + source, self.indent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +68,7 @@ class MarkdownDocument:
 
     def pages(self, texts: Sequence[str]) -> list[Page]:
         pairs = zip(self.blocks, texts, strict=True)
-        edits = [Edit(block.span, block.written(text)) for block, text in pairs if text != block.code]
+        edits = [Edit(block.span, block.written(text)) for block, text in pairs if text != block.text]
         return [Page(str(self.path), splice(self.file.text, edits))]
 
     def encode(self, texts: Sequence[str]) -> bytes:
@@ -73,7 +85,9 @@ def decode(path: Path, raw: bytes) -> MarkdownDocument:
         line = raw.count(b"\n", 0, error.start) + 1
         raise Undecodable("AMP900", f"This is not UTF-8 text: {error.reason}", line) from None
     source = SourceText(file.text)
-    blocks = tuple(b for span in _fenced(source) if (b := _block(source[span], span)) is not None)
+    found = [b for span in _fenced(source) if (b := _block(source[span], span)) is not None]
+    imports = _imports(found)
+    blocks = tuple(replace(block, assumed=tuple(_assumed(block.code, imports))) for block in found)
     return MarkdownDocument(file, blocks, tuple(_parts(source, blocks)))
 
 
@@ -81,7 +95,7 @@ def _parts(source: SourceText, blocks: Sequence[_Block]) -> Iterator[Part]:
     for block in blocks:
         others = tuple(Aside(f"line {source.line(o.span.start)}", o.code) for o in blocks if o is not block)
         above = source.line(block.span.start) - 1 + block.head.count("\n")
-        yield Part(block.code, above, len(block.indent), fragment=True, asides=others)
+        yield Part(block.text, above, len(block.indent), fragment=True, asides=others)
 
 
 def _fenced(source: SourceText) -> Iterator[Span]:
@@ -108,6 +122,45 @@ def _block(text: str, span: Span) -> _Block | None:
     if cell.code is None or cell.whole != plain or _indented(plain, indent) != text:
         return None
     return _Block(span, indent, cell.head, cell.code)
+
+
+def _imports(blocks: Iterable[_Block]) -> dict[str, str]:
+    """What the blocks of a file mean by the usual names; a name with several meanings is left out."""
+    said: dict[str, set[str]] = {}
+    for name, path in (found for block in blocks for found in _imported(block.code)):
+        said.setdefault(name, set()).add(path)
+    meant = {name: said.get(name, {usual}) for name, usual in _USUAL.items()}
+    return {name: next(iter(paths)) for name, paths in meant.items() if len(paths) == 1}
+
+
+def _imported(code: str) -> Iterator[tuple[str, str]]:
+    """The names that the imports of a block bind, with their paths."""
+    for node in _walk(code):
+        match node:
+            case ast.Import(names=names):
+                yield from ((a.asname, a.name) if a.asname else (a.name.partition(".")[0],) * 2 for a in names)
+            case ast.ImportFrom(module=module, names=names, level=level):
+                yield from ((a.asname or a.name, "." * level + f"{module or ''}.{a.name}") for a in names)
+
+
+def _assumed(code: str, imports: dict[str, str]) -> Iterator[str]:
+    """The imports that a block counts on."""
+    nodes = [*_walk(code)]
+    names = [node for node in nodes if isinstance(node, ast.Name)]
+    bound = {node.id for node in names if not isinstance(node.ctx, ast.Load)} | {name for name, _ in _imported(code)}
+    bound |= {node.arg for node in nodes if isinstance(node, ast.arg)}
+    free = {node.id for node in names} - bound if "__future__" not in code else set()
+    for name in sorted(free & {*imports}):
+        package, _, last = imports[name].rpartition(".")
+        yield f"from {package} import {last} as {name}{ASSUMED}\n" if package else f"import {last}{ASSUMED}\n"
+
+
+def _walk(code: str) -> Iterator[ast.AST]:
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            return ast.walk(ast.parse(code))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return iter(())
 
 
 def _common(lines: list[str]) -> str:
