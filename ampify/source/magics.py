@@ -48,6 +48,11 @@ class Cell:
     code: str | None
 
     @property
+    def above(self) -> int:
+        """The lines above the code."""
+        return len(_lines(self.head))
+
+    @property
     def whole(self) -> str | None:
         return None if self.code is None else self.head + unmask(self.code)
 
@@ -62,7 +67,7 @@ def read(source: str) -> Cell:
 
 def mute(source: str) -> str:
     """A cell as comments: it says nothing, and keeps its place."""
-    return "".join(_LINE + line for line in source.splitlines(keepends=True))
+    return "".join(_LINE + line for line in _lines(source))
 
 
 def mask(source: str) -> str:
@@ -90,6 +95,10 @@ def flaw(code: str) -> tuple[str, int] | None:
     except (RecursionError, MemoryError):
         return "it is nested too deeply", 1
     return None
+
+
+def _lines(text: str) -> list[str]:
+    return [line for line in re.split(r"(?<=\n)", text) if line]
 
 
 def _unmasked(match: re.Match[str]) -> str:
@@ -136,7 +145,7 @@ def _mask_line(line: str) -> str:
         options, code = split
         return f"{run['indent']}{code}{_PREFIX}{run['magic']}{options}{run['end']}"
     assigned = _ASSIGNED.match(line)
-    first, *rest = line.splitlines(keepends=True)
+    first, *rest = _lines(line)
     indent = first[: len(first) - len(first.lstrip(" \t"))]
     code = f"{assigned['target'].strip()} = get_ipython()" if assigned else "pass"
     return "".join((indent, code, _LINE, first[len(indent) :], *(_LINE + line for line in rest)))

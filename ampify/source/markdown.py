@@ -41,8 +41,7 @@ class _Block:
 
     def written(self, text: str) -> str:
         """The code of ``text`` as it stands in the file."""
-        lines = text.splitlines(keepends=True)
-        code = "".join(line for line in lines if line not in self.assumed)
+        code = "".join(line for line in re.split(r"(?<=\n)", text) if line not in self.assumed)
         source = magics.unmask(code)
         if ASSUMED in code or magics.read(self.head + source) != magics.Cell(self.head, code):
             raise Unwritable("an edit has changed a magic, or an import that is not shown")
@@ -116,7 +115,7 @@ def _block(text: str, span: Span) -> _Block | None:
     """The block that some lines are; None for one that is foreign, or not indented as one."""
     if magics.RESERVED.search(text):
         return None
-    indent = _common([line for line in text.splitlines(keepends=True) if line.strip()])
+    indent = _common([line for line in text.split("\n") if line.strip()])
     plain = re.sub(rf"^{indent}(?=[^\r\n]*\S)", "", text, flags=re.M)
     cell = magics.read(plain)
     if cell.code is None or cell.whole != plain or _indented(plain, indent) != text:

@@ -40,10 +40,9 @@ class _Source:
 class _Cell:
     number: int
     source: _Source
-    head: str
-    """The line of a cell magic."""
+    read: magics.Cell
     code: str
-    """As it stands in the text of the part."""
+    """As it stands in the text of the part; a cell that does not parse is muted there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +74,8 @@ class NotebookDocument:
         if [number for number, _ in codes] != [cell.number for cell in self.cells] and texts:
             raise Unwritable("an edit goes over the border between two cells")
         for cell, (_, code) in zip(self.cells, codes, strict=True):
-            source = cell.head + magics.unmask(code)
-            if code != cell.code and magics.read(source) != magics.Cell(cell.head, code):
+            source = cell.read.head + magics.unmask(code)
+            if code != cell.code and magics.read(source) != magics.Cell(cell.read.head, code):
                 raise Unwritable(f"an edit has changed a magic of cell {cell.number}")
             yield cell, source
 
@@ -106,13 +105,13 @@ def _document(path: Path, text: str, mark: bytes, found: list[tuple[int, _Source
         cell = magics.read(source.value)
         seen = "" if cell.code is None else magics.hidden(cell.code)
         if cell.code is not None and (flaw := magics.flaw(cell.code)) is not None:
-            broken.append(Broken(number, flaw[1] + cell.head.count("\n"), f"This cell does not parse: {flaw[0]}"))
-            cells.append(_Cell(number, source, cell.head, magics.mute(source.value.removeprefix(cell.head))))
+            broken.append(Broken(number, flaw[1] + cell.above, f"This cell does not parse: {flaw[0]}"))
+            cells.append(_Cell(number, source, cell, magics.mute(source.value.removeprefix(cell.head))))
         elif cell.code is not None:
-            cells.append(_Cell(number, source, cell.head, cell.code))
+            cells.append(_Cell(number, source, cell, cell.code))
         hidden = source.value if cell.code is None or (broken and broken[-1].cell == number) else seen
         asides.append(Aside(f"cell {number}", hidden))
-    whole = join([(c.number, c.head.count("\n"), c.code) for c in cells])
+    whole = join([(c.number, c.read.above, c.code) for c in cells])
     part = Part(whole, asides=tuple(a for a in asides if a.text), broken=tuple(broken))
     document = NotebookDocument(path, text, mark, tuple(cells), (part,))
     if any(source != cell.source.value for cell, source in document.sources([whole])):
@@ -254,9 +253,11 @@ def _written(text: str, source: _Source, new: str) -> str:
     lines = [known[line] if line in known else json.dumps(line, ensure_ascii=ascii_only)[1:-1] for line in _lines(new)]
     if not source.listed:
         return f'"{"".join(lines)}"'
-    first, last = source.strings[0], source.strings[-1]
-    opening, closing = text[source.span.start : first.start], text[last.end : source.span.end]
-    separator = text[first.end : source.strings[1].start] if len(source.strings) > 1 else f",{opening[1:] or ' '}"
+    first = source.strings[0].start if source.strings else source.span.end - 1
+    last = source.strings[-1].end if source.strings else source.span.end - 1
+    opening, closing = text[source.span.start : first], text[last : source.span.end]
+    again = len(source.strings) > 1
+    separator = text[source.strings[0].end : source.strings[1].start] if again else f",{opening[1:] or ' '}"
     return opening + separator.join(f'"{line}"' for line in lines) + closing
 
 
