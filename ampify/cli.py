@@ -113,7 +113,7 @@ def check(
 @main.command()
 @PATHS
 @_settings
-@click.option("--output-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option("--output-format", type=click.Choice(["text", "json", "dot"]), default="text", show_default=True)
 def steps(
     paths: tuple[Path, ...],
     *,

@@ -8,6 +8,7 @@ from enum import Enum
 from functools import cached_property
 from pathlib import Path
 from traceback import extract_tb
+from typing import TYPE_CHECKING
 
 from ampify.config import ConfigError, Lookup, Settings
 from ampify.diagnostic import TOOL_CODES, Diagnostic
@@ -17,6 +18,9 @@ from ampify.source import files
 from ampify.source.document import Document, Located, Part, Undecodable, Unwritable
 from ampify.source.formats import decode
 from ampify.source.ignores import skips_file
+
+if TYPE_CHECKING:
+    from ampify.model.graph import Edge
 
 Track = Callable[[Sequence[Path]], Iterable[Path]]
 """Hands the files on one by one, such as to show how many are done."""
@@ -62,6 +66,16 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
+class StepNode:
+    """A function, a value or something that is done in a training step, and where it stands."""
+
+    key: str
+    role: str
+    label: str
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
 class StepReport:
     """A training step, as `ampify steps` lists it."""
 
@@ -76,6 +90,13 @@ class StepReport:
     decision: str
     code: str | None
     reason: str
+    nodes: tuple[StepNode, ...] = ()
+    edges: tuple[Edge, ...] = ()
+
+    @property
+    def row(self) -> str:
+        """Its line, in a notebook with the cell."""
+        return f"{self.line}" if self.cell is None else f"cell {self.cell}:{self.line}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,10 +210,11 @@ def _erase(document: Document, inspection: Inspection) -> FileReport:
 def _step_reports(inspection: Inspection) -> Iterator[StepReport]:
     source = Located(inspection.part.text, inspection.part)
     for step, decision in inspection.decisions(inspection.part.text):
-        place = source.place(step.span.start)
+        place, graph = source.place(step.span.start), step.graph
+        nodes = (StepNode(n.key, n.role, n.label, source.place(n.start).row) for n in graph.nodes)
         yield StepReport(
             inspection.path, place.cell, place.line, step.where, step.models, step.optimizers, step.losses, step.scaler,
-            decision.word, decision.code, decision.reason,
+            decision.word, decision.code, decision.reason, tuple(nodes), graph.edges,
         )  # fmt: skip
 
 
