@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -36,17 +37,24 @@ def _parsed(parse: Callable[[str], object]) -> Callable[[click.Context, click.Pa
     return convert
 
 
-def _place(value: str) -> tuple[Path, int]:
-    path, _, line = value.rpartition(":")
-    if not path or not line.isdecimal():
-        raise ConfigError(f"`{value}` is not of the form FILE:LINE")
-    return Path(path), int(line)
+def _place(value: str) -> Any:
+    from ampify.engine import Wanted
+
+    match = re.fullmatch(r"(?P<path>.+?)(?::cell (?P<cell>\d+))?:(?P<line>\d+)", value)
+    if match is None:
+        raise ConfigError(f"`{value}` is not of the form FILE:LINE, or FILE:cell N:LINE")
+    return Wanted(Path(match["path"]), int(match["line"]), int(match["cell"]) if match["cell"] else None)
 
 
 def _settings(command: Callable[..., None]) -> Callable[..., None]:
     """The options that `check` and `steps` share."""
     for option in (
-        click.option("--step", metavar="FILE:LINE", callback=_parsed(_place), help="Only the training step there."),
+        click.option(
+            "--step",
+            metavar="FILE:LINE",
+            callback=_parsed(_place),
+            help="Only the training step there; in a notebook FILE:cell N:LINE.",
+        ),
         click.option("--dtype", type=click.Choice(CHOICES["dtype"]), help="What to compute in; float16 by default."),
         click.option("--device", type=click.Choice(CHOICES["device"]), help="Which steps to convert; auto by default."),
         click.option(
@@ -85,7 +93,7 @@ def main() -> None:
 @click.option("--stdin-filename", type=click.Path(path_type=Path), help="The name of the source given as PATH `-`.")
 def check(
     paths: tuple[Path, ...], *, fix: bool, diff: bool, output_format: str, statistics: bool, exit_zero: bool,
-    stdin_filename: Path | None, step: tuple[Path, int] | None, config: Path | None, **options: Any,
+    stdin_filename: Path | None, step: Any, config: Path | None, **options: Any,
 ) -> None:  # fmt: skip
     """Find, lint, and with --fix convert and mend. `-` reads standard input."""
     from ampify import engine
@@ -105,9 +113,14 @@ def check(
 @main.command()
 @PATHS
 @_settings
-@click.option("--output-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option("--output-format", type=click.Choice(["text", "json", "dot"]), default="text", show_default=True)
 def steps(
-    paths: tuple[Path, ...], *, output_format: str, step: tuple[Path, int] | None, config: Path | None, **options: Any
+    paths: tuple[Path, ...],
+    *,
+    output_format: str,
+    step: Any,
+    config: Path | None,
+    **options: Any,
 ) -> None:
     """List the training steps: where, what trains what, what is decided and why."""
     from ampify import engine

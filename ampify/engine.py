@@ -8,22 +8,25 @@ from enum import Enum
 from functools import cached_property
 from pathlib import Path
 from traceback import extract_tb
+from typing import TYPE_CHECKING
 
 from ampify.config import ConfigError, Lookup, Settings
 from ampify.diagnostic import TOOL_CODES, Diagnostic
 from ampify.inspection import FileReport, Inspection
 from ampify.rule import Rule, load
 from ampify.source import files
-from ampify.source.document import Document, Undecodable
+from ampify.source.document import Document, Located, Part, Undecodable, Unwritable
+from ampify.source.formats import decode
 from ampify.source.ignores import skips_file
-from ampify.source.python import decode
-from ampify.source.text import SourceText
+
+if TYPE_CHECKING:
+    from ampify.model.graph import Edge
 
 Track = Callable[[Sequence[Path]], Iterable[Path]]
 """Hands the files on one by one, such as to show how many are done."""
 
 Work = Callable[[Document, Inspection], FileReport]
-"""What is done with a file that could be read."""
+"""What is done with one part of a file that could be read."""
 
 
 class Mode(Enum):
@@ -35,13 +38,23 @@ class Mode(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """A page of a file, such as a cell of a notebook, that the fixes change."""
+
+    title: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
-    """The files there is something to say about, and what could not be read or written."""
+    """The parts of files there is something to say about, and what could not be read or written."""
 
     files: tuple[FileReport, ...]
     errors: tuple[str, ...]
     checked: int
     mode: Mode
+    changes: tuple[Change, ...] = ()
 
     @property
     def status(self) -> int:
@@ -53,10 +66,21 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
+class StepNode:
+    """A function, a value or something that is done in a training step, and where it stands."""
+
+    key: str
+    role: str
+    label: str
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
 class StepReport:
     """A training step, as `ampify steps` lists it."""
 
     path: str
+    cell: int | None
     line: int
     where: str
     models: tuple[str, ...]
@@ -66,6 +90,22 @@ class StepReport:
     decision: str
     code: str | None
     reason: str
+    nodes: tuple[StepNode, ...] = ()
+    edges: tuple[Edge, ...] = ()
+
+    @property
+    def row(self) -> str:
+        """Its line, in a notebook with the cell."""
+        return f"{self.line}" if self.cell is None else f"cell {self.cell}:{self.line}"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Where the only training step that is wanted begins; the line counts in the cell, if there is one."""
+
+    path: Path
+    line: int
+    cell: int | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +114,7 @@ class Run:
 
     settings: Callable[[Path], Settings] = field(default_factory=Lookup)
     mode: Mode = Mode.REPORT
-    step: tuple[Path, int] | None = None
+    step: Wanted | None = None
     errors: list[str] = field(default_factory=list)
 
     @cached_property
@@ -88,10 +128,19 @@ class Run:
             if not any(code.startswith(prefix) for code in codes):
                 raise ConfigError(f"no code begins with `{prefix}`; `ampify rules` lists them")
         rules = tuple(rule for rule in self.rules if settings.enables(rule.code))
-        return Inspection(str(path), settings, rules, self.step[1] if self.step else None)
+        return Inspection(str(path), settings, rules)
 
     def failed(self, path: object, error: Exception) -> None:
         self.errors.append(f"{path}: {getattr(error, 'strerror', None) or error}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What came of one file: its reports, the pages that change, its bytes afterwards."""
+
+    reports: tuple[FileReport, ...]
+    new: bytes
+    changes: tuple[Change, ...] = ()
 
 
 def check(paths: Iterable[Path], run: Run, track: Track = iter) -> Report:
@@ -101,8 +150,8 @@ def check(paths: Iterable[Path], run: Run, track: Track = iter) -> Report:
 
 def check_bytes(path: Path, raw: bytes, run: Run) -> tuple[Report, bytes]:
     """The report on source that came from elsewhere, and its bytes after the fixes."""
-    report, new = _guarded(path, raw, run, _look if run.mode is Mode.REPORT else _mend)
-    return Report((report,) if report else (), tuple(run.errors), 1, run.mode), new
+    outcome = _guarded(path, raw, run, _look if run.mode is Mode.REPORT else _mend)
+    return Report(outcome.reports, tuple(run.errors), 1, run.mode, outcome.changes), outcome.new
 
 
 def check_text(text: str, settings: Settings, path: str = "example.py") -> list[Diagnostic]:
@@ -130,116 +179,159 @@ def steps(paths: Iterable[Path], run: Run, track: Track = iter) -> tuple[list[St
     rows: list[StepReport] = []
 
     def list_steps(document: Document, inspection: Inspection) -> FileReport:
-        rows.extend(_step_reports(document.text, inspection))
-        return FileReport(inspection.path, document.text, document.text)
+        rows.extend(_step_reports(inspection))
+        return _untouched(document.path, inspection.part)
 
     report = _report(paths, run, track, list_steps)
     return rows, report
 
 
-def _look(document: Document, inspection: Inspection) -> FileReport:
-    return inspection.look(document.text)
+def _look(_document: Document, inspection: Inspection) -> FileReport:
+    return inspection.look(inspection.part.text)
 
 
 def _mend(document: Document, inspection: Inspection) -> FileReport:
-    return inspection.look(document.text) if document.lint_only else inspection.mend(document.text)
+    text = inspection.part.text
+    return inspection.look(text) if document.lint_only else inspection.mend(text)
 
 
 def _erase(document: Document, inspection: Inspection) -> FileReport:
     from ampify.rewrite.erase import EraseFailed, erase_text
     from ampify.syntax.tree import Tree
 
-    text = document.text
+    part, text = inspection.part, inspection.part.text
     try:
-        return FileReport(inspection.path, text, text if document.lint_only else erase_text(text))
+        return FileReport(inspection.path, text, text if document.lint_only else erase_text(text), part=part)
     except EraseFailed as error:
         Tree(text)  # where it does not even parse, this says so better
         return inspection.unusable(text, "AMP905", f"Mixed precision cannot be taken out: {error}")
 
 
-def _step_reports(text: str, inspection: Inspection) -> Iterator[StepReport]:
-    for step, decision in inspection.decisions(text):
-        line = SourceText(text).line(step.span.start)
+def _step_reports(inspection: Inspection) -> Iterator[StepReport]:
+    source = Located(inspection.part.text, inspection.part)
+    for step, decision in inspection.decisions(inspection.part.text):
+        place, graph = source.place(step.span.start), step.graph
+        nodes = (StepNode(n.key, n.role, n.label, source.place(n.start).row) for n in graph.nodes)
         yield StepReport(
-            inspection.path, line, step.where, step.models, step.optimizers, step.losses, step.scaler,
-            decision.word, decision.code, decision.reason,
+            inspection.path, place.cell, place.line, step.where, step.models, step.optimizers, step.losses, step.scaler,
+            decision.word, decision.code, decision.reason, tuple(nodes), graph.edges,
         )  # fmt: skip
 
 
 def _report(paths: Iterable[Path], run: Run, track: Track, work: Work) -> Report:
     found = _find(paths, run)
-    reports = [report for path in track(found) if (report := _visit(path, run, work))]
+    outcomes = [outcome for path in track(found) if (outcome := _visit(path, run, work))]
+    reports = (report for outcome in outcomes for report in outcome.reports)
     telling = tuple(report for report in reports if report.diagnostics or report.before != report.after)
-    return Report(telling, tuple(run.errors), len(found), run.mode)
+    changes = tuple(change for outcome in outcomes for change in outcome.changes)
+    return Report(telling, tuple(run.errors), len(found), run.mode, changes)
 
 
 def _find(paths: Iterable[Path], run: Run) -> list[Path]:
     found = list(files.find(paths, lambda error: run.failed(error.filename, error)))
     if run.step is None:
         return found
-    wanted = [path for path in found if path.resolve() == run.step[0].resolve()]
+    wanted = [path for path in found if path.resolve() == run.step.path.resolve()]
     if not wanted:
-        raise ConfigError(f"{run.step[0]} is not among the files given")
+        raise ConfigError(f"{run.step.path} is not among the files given")
     return wanted
 
 
-def _visit(path: Path, run: Run, work: Work) -> FileReport | None:
+def _visit(path: Path, run: Run, work: Work) -> _Outcome | None:
     """Read, work, write; what goes wrong with one file is noted, and the next one has its turn."""
     try:
         raw = path.read_bytes()
     except OSError as error:
         run.failed(path, error)
         return None
-    report, new = _guarded(path, raw, run, work)
-    if new == raw or run.mode is not Mode.WRITE:
-        return report
+    outcome = _guarded(path, raw, run, work)
+    if outcome.new == raw or run.mode is not Mode.WRITE:
+        return outcome
     try:
-        files.write(path, raw, new)
+        files.write(path, raw, outcome.new)
     except OSError as error:
         run.failed(path, error)
-        report, _ = _guarded(path, raw, replace(run, mode=Mode.REPORT), _look) if work is _mend else (None, raw)
-    return report
+        return _guarded(path, raw, replace(run, mode=Mode.REPORT), _look) if work is _mend else None
+    return outcome
 
 
-def _guarded(path: Path, raw: bytes, run: Run, work: Work) -> tuple[FileReport | None, bytes]:
+def _guarded(path: Path, raw: bytes, run: Run, work: Work) -> _Outcome:
     """Screen and work; a bug in one rule must not cost the findings in all other files."""
     if not files.matters(raw):
-        return None, raw
+        return _Outcome((), raw)
     try:
         return _treat(path, raw, run, work)
     except ConfigError:
         raise
     except Exception as error:  # noqa: BLE001
         run.failed(path, _internal(error))
-        return None, raw
+        return _Outcome((), raw)
 
 
-def _treat(path: Path, raw: bytes, run: Run, work: Work) -> tuple[FileReport, bytes]:
+def _treat(path: Path, raw: bytes, run: Run, work: Work) -> _Outcome:
     """Do the work on what the bytes say; what cannot be read is a finding."""
     inspection = run.inspection(path)
-    if len(raw) > files.LARGEST:
-        message = f"The file is larger than {files.LARGEST // 1_000_000} MB"
-        return inspection.unusable("", "AMP905", message), raw
+    if len(raw) > (largest := files.largest(path)):
+        message = f"The file is larger than {largest // 1_000_000} MB"
+        return _Outcome((inspection.unusable("", "AMP905", message),), raw)
     try:
         document = decode(path, raw)
     except Undecodable as error:
-        return inspection.unusable("", error.code, str(error), error.line), raw
-    report = _work(document, inspection, work)
-    return report, document.encode(report.after) if report.after != report.before else raw
+        return _Outcome((inspection.unusable("", error.code, str(error), error.line),), raw)
+    wanted = _wanted(document, inspection, run.step)
+    reports = [_work(document, each, work) if each else _untouched(path, part)
+               for part, each in zip(document.parts, wanted, strict=True)]  # fmt: skip
+    if all(report.before == report.after for report in reports):
+        return _Outcome(tuple(reports), raw)
+    return _rewritten(document, reports, raw, inspection)
+
+
+def _wanted(document: Document, inspection: Inspection, step: Wanted | None) -> list[Inspection | None]:
+    """What each part of a file is looked at with; None for one that is skipped, or has not the step wanted."""
+    if any(skips_file(part.text) for part in document.parts):
+        return [None] * len(document.parts)
+    found = [replace(inspection, part=part) for part in document.parts]
+    if step is None:
+        return [*found]
+    lines = [Located(each.part.text, each.part).line_at(step.cell, step.line) for each in found]
+    if all(line is None for line in lines):
+        place = f"cell {step.cell}:{step.line}" if step.cell else f"line {step.line}"
+        raise ConfigError(f"{step.path} has no code at {place}")
+    return [replace(each, line=line) if line else None for each, line in zip(found, lines, strict=True)]
+
+
+def _untouched(path: Path, part: Part) -> FileReport:
+    return FileReport(str(path), part.text, part.text, part=part)
+
+
+def _rewritten(document: Document, reports: Sequence[FileReport], raw: bytes, inspection: Inspection) -> _Outcome:
+    """The outcome of a file that changes; one that would not be read back as what was proven stays as it is."""
+    old, new = [report.before for report in reports], [report.after for report in reports]
+    try:
+        pages = zip(document.pages(old), document.pages(new), strict=True)
+        changes = tuple(Change(a.title, a.text, b.text) for a, b in pages if a.text != b.text)
+        return _Outcome(tuple(reports), document.encode(new), changes)
+    except Unwritable as error:
+        message = f"The fixes of this file were withdrawn: {error}; this is a bug in ampify, please report it"
+        parts = (replace(inspection, part=report.part) for report in reports)
+        kept = [each.look(each.part.text) for each in parts]
+        return _Outcome((*kept, inspection.unusable("", "AMP904", message)), raw)
 
 
 def _work(document: Document, inspection: Inspection, work: Work) -> FileReport:
     from ampify.syntax.tree import Unreadable
 
-    text = document.text
-    if skips_file(text):
-        return FileReport(inspection.path, text, text)
+    part = inspection.part
     try:
+        if len(part.text) > files.LARGEST:
+            raise Unreadable("AMP905", f"Its code is larger than {files.LARGEST // 1_000_000} MB")
         return work(document, inspection)
     except Unreadable as error:
-        return inspection.unusable(text, error.code, str(error), error.line, error.column)
+        if part.fragment and "AMP900" not in inspection.settings.select:
+            return _untouched(document.path, part)
+        return inspection.unusable(part.text, error.code, str(error), error.line, error.column)
     except RecursionError:
-        return inspection.unusable(text, "AMP905", "The file is nested too deeply to be analysed")
+        return inspection.unusable(part.text, "AMP905", "The file is nested too deeply to be analysed")
 
 
 def _internal(error: Exception) -> Exception:

@@ -1,4 +1,4 @@
-"""One text: find, check, fix, prove. Knows nothing of files, nor of what a rule looks for."""
+"""One program: find, check, fix, prove. Knows nothing of files, nor of what a rule looks for."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ampify.config import ConfigError, Settings
 from ampify.diagnostic import TOOL_CODES, Diagnostic, Severity
 from ampify.rule import Rule
+from ampify.source.document import Located, Part
 from ampify.source.edits import Applicability, Edit, Fix, choose, splice
 from ampify.source.ignores import Ignore, find_ignores
 from ampify.source.importers import importer_of, subclasser_of
@@ -26,7 +27,7 @@ _REPORT = "this is a bug in ampify, please report it together with these lines"
 
 @dataclass(frozen=True, slots=True)
 class FileReport:
-    """One file: ``diagnostics`` are what is left in ``after``, ``fixed`` what was mended on the way there."""
+    """One part of a file: ``diagnostics`` are what is left in ``after``, ``fixed`` what was mended on the way there."""
 
     path: str
     before: str
@@ -34,16 +35,23 @@ class FileReport:
     diagnostics: tuple[Diagnostic, ...] = ()
     fixed: tuple[Diagnostic, ...] = ()
     fails: bool = False
+    part: Part = Part("")  # noqa: RUF009 - frozen
+
+    @property
+    def source(self) -> Located:
+        """``after``, with the places in the file."""
+        return Located(self.after, self.part)
 
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What one text is looked at with. ``line`` narrows it to the training step that is listed there."""
+    """What one part of a file is looked at with. ``line`` of its text narrows it to the training step listed there."""
 
     path: str
     settings: Settings
     rules: tuple[Rule, ...]
     line: int | None = None
+    part: Part = Part("")  # noqa: RUF009 - frozen
 
     def look(self, text: str) -> FileReport:
         """The report on a text that stays as it is."""
@@ -104,17 +112,21 @@ class Inspection:
     def _subjects(self, model: FileModel, focus: int | None) -> Iterator[Any]:
         if focus is None:
             yield from (model, *model.uses)
-        for pair in self._decided(model, focus):
-            yield from pair
+        for step, decision in self._decided(model, focus):
+            yield step
+            if decision.word != "refuse" or not self.part.fragment:  # what an excerpt does not show is no finding
+                yield decision
 
     def _decided(self, model: FileModel, focus: int | None) -> Iterator[tuple[TrainingStep, Decision]]:
         for step in model.steps if focus is None else self._steps_at(model, focus):
-            yield step, _decide(step, self.settings, Path(self.path))
+            yield step, _decide(step, self.settings, Path(self.path), self.part)
 
     def _steps_at(self, model: FileModel, focus: int) -> list[TrainingStep]:
         around = [step for step in model.steps if step.span.start <= focus < step.span.end]
         if not around:
-            raise ConfigError(f"no training step at {self.path}:{self.line}; `ampify steps` lists them")
+            source = Located(self.part.text, self.part)
+            row = source.place(source.offset(self.line or 1, 0)).row
+            raise ConfigError(f"no training step at {self.path}:{row}; `ampify steps` lists them")
         return around
 
     def _focus(self, text: str) -> int | None:
@@ -122,8 +134,6 @@ class Inspection:
         if self.line is None:
             return None
         source = SourceText(text)
-        if not 1 <= self.line <= len(source.line_starts):
-            raise ConfigError(f"{self.path} has no line {self.line}")
         start = source.offset(self.line, 0)
         return start + len(source.indent(start))
 
@@ -154,10 +164,17 @@ class Inspection:
         fixed: Iterable[Diagnostic] = (),
         own: Iterable[Diagnostic] = (),
     ) -> FileReport:
-        own = [d for d in (*own, *self._unused(after, found)) if not d.code.startswith(self.settings.ignore)]
+        own = (*own, *self._unused(after, found), *self._broken(after))
+        own = [d for d in own if not d.code.startswith(self.settings.ignore)]
         left = tuple(sorted((*_shown(after, found), *own), key=lambda d: (d.span, d.code)))
         fails = any(d.severity >= Severity[self.settings.fail_level.upper()] for d in left)
-        return FileReport(self.path, before, after, left, tuple(fixed), fails)
+        return FileReport(self.path, before, after, left, tuple(fixed), fails, self.part)
+
+    def _broken(self, text: str) -> Iterator[Diagnostic]:
+        source = Located(text, self.part)
+        for broken in self.part.broken:
+            line = source.line_at(broken.cell, broken.line)
+            yield self.about(text, "AMP900", broken.message, source.offset(line or 1, 0))
 
     def _unused(self, text: str, found: list[Diagnostic]) -> Iterator[Diagnostic]:
         """AMP903, for those ignores whose rules have all been asked."""
@@ -175,13 +192,20 @@ class Inspection:
                 yield self.about(text, "AMP903", "This ignore hides nothing", span.start, span.end)
 
 
-def _decide(step: TrainingStep, settings: Settings, path: Path) -> Decision:
+def _decide(step: TrainingStep, settings: Settings, path: Path, part: Part) -> Decision:
     from ampify.rewrite.plan import decide  # only where there is a step
 
+    return decide(step, settings, part.names(step.changed_names | step.changed_classes) or _importer(step, path))
+
+
+def _importer(step: TrainingStep, path: Path) -> str | None:
+    """A file whose calls, or classes, a conversion would have to change too."""
+    if path.suffix not in (".py", ".pyi"):  # nobody imports a notebook or a page
+        return None
     importer = importer_of(path, changed) if (changed := step.changed_names) else None
     if importer is None and (classes := step.changed_classes):
         importer = subclasser_of(path, classes)
-    return decide(step, settings, None if importer is None else importer.name)
+    return None if importer is None else importer.name
 
 
 def _hidden(source: SourceText, ignores: Iterable[Ignore], finding: Diagnostic) -> bool:

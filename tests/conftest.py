@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import ModuleType, SimpleNamespace
 
 import pytest
 
 from ampify.diagnostic import Note, Severity
+from ampify.model.graph import Graph
 from ampify.rule import Finding, Rule
 from ampify.source.edits import Applicability, Edit, Fix
 from ampify.source.text import Span
@@ -38,6 +39,7 @@ class Step:
     optimizers: tuple[str, ...] = ("optimizer",)
     losses: tuple[str, ...] = ("loss",)
     scaler: str | None = None
+    graph: Graph = field(default_factory=Graph)
 
 
 @dataclass(frozen=True)

@@ -255,7 +255,7 @@ def test_converts_with_byte_order_mark(name: str):
     loop = _loop(name)
     mark = b"\xef\xbb\xbf"
     document = decode(Path("train.py"), mark + loop.before.encode())
-    assert document.encode(_convert(name, document.text)[0]) == mark + loop.after.encode()
+    assert document.encode([_convert(name, document.text)[0]]) == mark + loop.after.encode()
 
 
 @pytest.mark.parametrize("unit", ["\t", "  "], ids=["tabs", "two-spaces"])

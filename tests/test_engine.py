@@ -6,13 +6,13 @@ import pytest
 from conftest import NEEDLE
 
 from ampify.config import ConfigError, Settings
-from ampify.engine import Mode, Run, check, check_bytes, erase, steps
+from ampify.engine import Mode, Run, Wanted, check, check_bytes, erase, steps
 
 pytestmark = pytest.mark.usefixtures("fakes")
 
 
 def run_on(text, mode=Mode.REPORT, step=None, name="train.py", **settings):
-    run = Run(lambda _: Settings(**settings), mode, (Path(name), step) if step else None)
+    run = Run(lambda _: Settings(**settings), mode, Wanted(Path(name), step) if step else None)
     report, new = check_bytes(Path(name), (NEEDLE + text).encode(), run)
     assert not report.errors
     return report, new.decode().removeprefix(NEEDLE)
@@ -129,12 +129,12 @@ class TestStep:
     def test_there_must_be_one(self):
         with pytest.raises(ConfigError, match=r"no training step at train\.py:4"):
             run_on(self.TEXT, step=4)
-        with pytest.raises(ConfigError, match="has no line 99"):
+        with pytest.raises(ConfigError, match="has no code at line 99"):
             run_on(self.TEXT, step=99)
 
     def test_its_file_must_be_given(self, tmp_path):
         with pytest.raises(ConfigError, match="not among the files"):
-            check([tmp_path], Run(step=(Path("other.py"), 1)))
+            check([tmp_path], Run(step=Wanted(Path("other.py"), 1)))
 
 
 def test_stub_files_are_only_looked_at():

@@ -156,7 +156,7 @@ class TestDecode:
     def test_there_and_back(self, raw):
         document = decode(Path("a.py"), raw)
         assert "\ufeff" not in document.text
-        assert document.encode(document.text) == raw
+        assert document.encode([document.text]) == raw
 
     @pytest.mark.parametrize(
         ("raw", "code", "line"),

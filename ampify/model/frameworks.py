@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import libcst as cst
 
@@ -14,19 +14,24 @@ from ampify.syntax.walk import arguments, dotted
 
 PACKAGES = {
     "lightning", "pytorch_lightning", "lightning_fabric", "accelerate", "transformers", "deepspeed", "ignite", "fastai",
-    "composer", "fairseq",
+    "composer", "fairseq", "keras",
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class FrameworkCall:
     """A call of what a framework exports: ``Trainer(max_epochs=3)``."""
 
     span: Span
+    node: cst.Call
     paths: frozenset[str]
     """The import paths that are called, as they are written."""
-    settings: frozenset[str]
-    """Its keywords, and the string keys of the dicts that it is given."""
+    arguments: Mapping[str, str]
+    """Its keywords, with what is given for them, as it is written."""
+    displays: Mapping[str, cst.Dict]
+    """The dicts among those arguments that can be seen."""
+    keys: frozenset[str]
+    """The string keys of all dicts that it is given."""
     opaque: bool
     """It is given more by ``*args`` or ``**kwargs``."""
     methods: frozenset[str]
@@ -60,6 +65,8 @@ class Frameworks:
     calls: tuple[FrameworkCall, ...] = ()
     classes: tuple[FrameworkClass, ...] = ()
     backwards: tuple[FrameworkBackward, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """What the file puts into `os.environ`, where both are strings."""
 
     @property
     def differentiating(self) -> frozenset[Span]:
@@ -103,7 +110,8 @@ class _Finder:
                     self._aliases.setdefault(source, []).append(definition.place)
 
     def found(self) -> Frameworks:
-        return Frameworks(tuple(self._calls()), tuple(self._classes()), tuple(dict.fromkeys(self._backwards())))
+        backwards = tuple(dict.fromkeys(self._backwards()))
+        return Frameworks(tuple(self._calls()), tuple(self._classes()), backwards, dict(self._environment()))
 
     def _paths(self, node: cst.CSTNode) -> frozenset[str]:
         """The paths in our packages that a name stands for, star imports included."""
@@ -123,8 +131,11 @@ class _Finder:
                 used = [*self._uses(d.place for d in self._kept.get(whole, ()))]
                 yield FrameworkCall(
                     self.tree.span(call),
+                    call,
                     paths,
-                    frozenset(self._settings(call)),
+                    {a.keyword.value: self.tree.text(a.value) for a in call.args if a.keyword is not None},
+                    dict(self._given(call)),
+                    frozenset(self._keys(call)),
                     any(arg.star for arg in call.args),
                     frozenset((*chained, *(name for name, _ in used))),
                     tuple(self.tree.span(c) for name, c in used if name == "backward" and c.args),
@@ -146,13 +157,16 @@ class _Finder:
             found += [p for p in dict.fromkeys(self._aliases.get(place, ())) if p not in found]
             yield from self._receivers.get(place, ())
 
-    def _settings(self, call: cst.Call) -> Iterator[str]:
-        yield from (arg.keyword.value for arg in call.args if arg.keyword is not None)
-        for value in arguments(call):
-            for display in self._displays(value):
-                for element in display.elements:
-                    if isinstance(element, cst.DictElement) and isinstance(element.key, cst.SimpleString):
-                        yield str(element.key.evaluated_value)
+    def _given(self, call: cst.Call) -> Iterator[tuple[str, cst.Dict]]:
+        for arg in call.args:
+            if arg.keyword is not None:
+                yield from ((arg.keyword.value, display) for display in self._displays(arg.value))
+
+    def _keys(self, call: cst.Call) -> Iterator[str]:
+        for display in (d for value in arguments(call) for d in self._displays(value)):
+            for element in display.elements:
+                if isinstance(element, cst.DictElement) and isinstance(element.key, cst.SimpleString):
+                    yield str(element.key.evaluated_value)
 
     def _displays(self, value: cst.BaseExpression) -> Iterator[cst.Dict]:
         """The dict that an argument is, or that the name it is was bound to."""
@@ -162,6 +176,18 @@ class _Finder:
             yield from (d.value for d in self.flow.assigned(place) if isinstance(d.value, cst.Dict))
 
     # ------------------------------------------------------------------ what is derived, what is passed in
+
+    def _environment(self) -> Iterator[tuple[str, str]]:
+        """``os.environ["KERAS_BACKEND"] = "torch"``."""
+        for node in (node for function in self.flow.functions for node in self.flow.body[function]):
+            match node:
+                case cst.Assign(
+                    targets=[cst.AssignTarget(target=cst.Subscript() as entry)], value=cst.SimpleString() as value
+                ):
+                    key = entry.slice[0].slice
+                    known = "os.environ" in self.flow.names.imported(entry.value)
+                    if known and isinstance(key, cst.Index) and isinstance(key.value, cst.SimpleString):
+                        yield str(key.value.evaluated_value), str(value.evaluated_value)
 
     def _classes(self) -> Iterator[FrameworkClass]:
         for cls in self.flow.classes:

@@ -49,6 +49,7 @@ class Hazards:
             if isinstance(node, cst.Call):
                 yield from self._call(node)
                 yield from self._elsewhere(node)
+                yield from self._undefined(node)
         for function in self._functions:
             for node in self.flow.body[function]:
                 if isinstance(node, cst.Call):
@@ -64,6 +65,16 @@ class Hazards:
             if project_file(Path(self.forward.code.path), path) is not None:
                 reason = "stands in another file, which is not looked into: what it computes may not fit float16"
                 yield self._at(call, f"`{self.tree.text(call.func)}` {reason}")
+
+    def _undefined(self, call: cst.Call) -> Iterator[Obstacle]:
+        """A helper, or a loss, of which an excerpt shows nothing; a model is trusted."""
+        if self.roles.of(call.func) not in (None, Role.LOSS) or not self.forward.reads_low(call, call):
+            return
+        place = self.flow.place(call.func)
+        made = [d.value for d in self.flow.assigned(place)] if place is not None else []
+        for name in (call.func, *(value.func for value in made if isinstance(value, cst.Call))):
+            if isinstance(name, cst.Name) and self.flow.names.undefined(name.value, name):
+                yield self._at(call, f"`{name.value}` is not defined here: what it computes may not fit float16")
 
     @cached_property
     def _functions(self) -> tuple[cst.FunctionDef, ...]:

@@ -285,12 +285,18 @@ class Reaching:
         after = last.after
         for home in homes:
             after = self._joined(after, home.after)
-        if any(
-            self.tree.contains(after, use) for use in self._uses
-        ):  # remade on the way: the first one comes before all uses
+        if self._used_before(after, last.function):  # remade on the way: the first one comes before all uses
             last = min(homes, key=lambda h: self.tree.span(h.after).start)
             after = last.after
         return Home(last.function, self._dominating(after, last.function), last.cls)
+
+    def _used_before(self, after: cst.CSTNode, function: Function) -> bool:
+        """Whether ``function`` uses the scaler before ``after`` has run, or ``after`` itself does."""
+        end = self.tree.span(after).end
+        return any(
+            self.tree.contains(after, use) or (self.flow.function(use) is function and self.tree.span(use).start < end)
+            for use in self._uses
+        )
 
     def _joined(self, a: cst.CSTNode, b: cst.CSTNode) -> cst.CSTNode:
         """``a``, or the statement around it that stands in a block around ``b`` too."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import libcst as cst
@@ -46,7 +47,11 @@ class Runs:
     def _runs(self, block: Block, function: Function) -> Iterator[Region]:
         run: list[cst.CSTNode] = []
         pending: list[cst.CSTNode] = []
-        for statement in blocks.statements(block):
+        for previous, statement in pairwise((None, *blocks.statements(block))):
+            assert statement is not None
+            if previous is not None and self.tree.parted(previous, statement):
+                yield from self._closed(run, function)
+                run, pending = [], []
             if self._wrapped(statement):
                 run, pending = ([*run, *pending, statement] if run else [statement]), []
                 continue

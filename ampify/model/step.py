@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ampify.model.flags import Flag
     from ampify.model.flow import Flow, Place
     from ampify.model.frameworks import Frameworks
+    from ampify.model.graph import Graph
     from ampify.model.roles import Roles
     from ampify.model.uses import ApiUse
     from ampify.model.violation import Violation
@@ -252,6 +253,13 @@ class TrainingStep:
             return "module"
         cls = blocks.method_class(self.tree, function)
         return f"{cls.name.value}.{function.name.value}()" if cls else f"{function.name.value}()"
+
+    @property
+    def graph(self) -> Graph:
+        """What it does, where, and what takes part in it."""
+        from ampify.model.graph import graph_of  # only for those who want to see it
+
+        return graph_of(self)
 
     def _texts(self, nodes: list[cst.CSTNode]) -> tuple[str, ...]:
         return tuple(dict.fromkeys(self.tree.text(node) for node in nodes))

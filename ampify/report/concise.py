@@ -8,7 +8,6 @@ from typing import TextIO
 from ampify.engine import Report
 from ampify.report.paint import COLOURS, Line, paint
 from ampify.report.text import mark, summary
-from ampify.source.text import SourceText
 
 
 def render(report: Report, out: TextIO) -> None:
@@ -17,10 +16,9 @@ def render(report: Report, out: TextIO) -> None:
 
 def _lines(report: Report) -> Iterator[Line]:
     for file in report.files:
-        source = SourceText(file.after)
+        source = file.source
         for finding in file.diagnostics:
-            start = finding.span.start
-            place = f"{file.path}:{source.line(start)}:{source.column(start) + 1}: "
+            place = f"{file.path}:{source.place(finding.span.start)}: "
             message = (finding.message, "")
             yield [(place, ""), (finding.code, COLOURS[finding.severity]), (" ", ""), (mark(finding), "cyan"), message]
     yield from summary(report)

@@ -14,8 +14,8 @@ _STYLES = {"+++": "bold", "---": "bold", "+": "green", "-": "red", "@": "cyan"}
 
 
 def render(report: Report, out: TextIO) -> None:
-    for file in report.files:
-        paint(_styled(difference(file.path, file.before, file.after)), out)
+    for change in report.changes:
+        paint(_styled(difference(change.title, change.before, change.after)), out)
 
 
 def difference(path: str, before: str, after: str) -> Iterator[str]:

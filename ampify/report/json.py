@@ -1,4 +1,4 @@
-"""The report for programs. Lines and columns count from 1."""
+"""The report for programs. Lines and columns count from 1, in a notebook within the cell, which is named too."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from typing import Any, TextIO
 
 from ampify.diagnostic import Diagnostic
 from ampify.engine import Report
+from ampify.source.document import Located
 from ampify.source.edits import Fix
-from ampify.source.text import SourceText, Span
+from ampify.source.magics import unmask
+from ampify.source.text import Span
 
 
 def render(report: Report, out: TextIO) -> None:
     found, fixed = [], []
     for file in report.files:
-        source = SourceText(file.after)
+        source = file.source
         found += [_finding(source, d) for d in file.diagnostics]
         fixed += [{"path": d.path, **_rule(d), "title": d.fix.title if d.fix else ""} for d in file.fixed]
     whole = {"checked": report.checked, "diagnostics": found, "fixed": fixed, "errors": list(report.errors)}
@@ -22,7 +24,7 @@ def render(report: Report, out: TextIO) -> None:
     out.write("\n")
 
 
-def _finding(source: SourceText, finding: Diagnostic) -> dict[str, Any]:
+def _finding(source: Located, finding: Diagnostic) -> dict[str, Any]:
     return {
         "path": finding.path,
         **_range(source, finding.span),
@@ -41,17 +43,19 @@ def _rule(finding: Diagnostic) -> dict[str, str]:
     }
 
 
-def _fix(source: SourceText, fix: Fix) -> dict[str, Any]:
+def _fix(source: Located, fix: Fix) -> dict[str, Any]:
     return {
         "title": fix.title,
         "applicability": fix.applicability.name.lower(),
-        "edits": [{**_range(source, edit.span), "text": edit.text} for edit in fix.edits],
+        "edits": [{**_range(source, edit.span), "text": unmask(edit.text)} for edit in fix.edits],
     }
 
 
-def _range(source: SourceText, span: Span) -> dict[str, dict[str, int]]:
+def _range(source: Located, span: Span) -> dict[str, dict[str, int]]:
     return {"start": _point(source, span.start), "end": _point(source, span.end)}
 
 
-def _point(source: SourceText, offset: int) -> dict[str, int]:
-    return {"line": source.line(offset), "column": source.column(offset) + 1}
+def _point(source: Located, offset: int) -> dict[str, int]:
+    place = source.place(offset)
+    cell = {} if place.cell is None else {"cell": place.cell}
+    return {**cell, "line": place.line, "column": place.column}

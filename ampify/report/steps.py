@@ -8,11 +8,14 @@ from dataclasses import asdict
 from typing import TextIO
 
 from ampify.engine import StepReport
+from ampify.report import dot
 from ampify.report.paint import Line, paint
 
 
 def render(steps: Sequence[StepReport], out: TextIO, form: str) -> None:
-    if form == "json":
+    if form == "dot":
+        dot.render(steps, out)
+    elif form == "json":
         json.dump([asdict(step) for step in steps], out, indent=2)
         out.write("\n")
     else:
@@ -22,7 +25,7 @@ def render(steps: Sequence[StepReport], out: TextIO, form: str) -> None:
 
 def _lines(step: StepReport) -> Iterator[Line]:
     code = f" ({step.code})" if step.code else ""
-    yield [(f"{step.path}:{step.line}", "bold"), (f" {step.where}: ", ""), (step.decision + code, "bold cyan")]
+    yield [(f"{step.path}:{step.row}", "bold"), (f" {step.where}: ", ""), (step.decision + code, "bold cyan")]
     if step.reason:
         yield [(f"    {step.reason}", "")]
     for title, names in (("model", step.models), ("optimizer", step.optimizers), ("loss", step.losses)):

@@ -9,8 +9,9 @@ from ampify.diagnostic import Diagnostic
 from ampify.engine import Mode, Report
 from ampify.inspection import FileReport
 from ampify.report.paint import COLOURS, Line, paint
+from ampify.source.document import Located
 from ampify.source.edits import Applicability
-from ampify.source.text import SourceText, Span
+from ampify.source.text import Span
 
 _AROUND = 2
 _FRAME = "blue"
@@ -52,14 +53,14 @@ def _offers(left: Iterable[Diagnostic]) -> Iterator[Line]:
 
 def _lines(report: Report) -> Iterator[Line]:
     for file in report.files:
-        source = SourceText(file.after)
+        source = file.source
         for finding in file.diagnostics:
             yield from _finding(file, source, finding)
             yield []
     yield from summary(report)
 
 
-def _finding(file: FileReport, source: SourceText, finding: Diagnostic) -> Iterator[Line]:
+def _finding(file: FileReport, source: Located, finding: Diagnostic) -> Iterator[Line]:
     colour = COLOURS[finding.severity]
     yield [(finding.code, colour), (" ", ""), (mark(finding), "cyan"), (finding.message, "bold")]
     yield from _place(file.path, source, finding.span, "^", colour, _AROUND)
@@ -71,18 +72,18 @@ def _finding(file: FileReport, source: SourceText, finding: Diagnostic) -> Itera
         yield [("help: ", "bold green"), (finding.fix.title + unsafe, "")]
 
 
-def _place(path: str, source: SourceText, span: Span, sign: str, colour: str, around: int) -> Iterator[Line]:
+def _place(path: str, source: Located, span: Span, sign: str, colour: str, around: int) -> Iterator[Line]:
     """Where a span is, its first line underlined, with the lines around it."""
     line, column = source.line(span.start), source.column(span.start)
-    yield [("  --> ", _FRAME), (f"{path}:{line}:{column + 1}", "")]
-    shown = _trimmed(source, range(max(line - around, 1), min(line + around, len(source.line_starts)) + 1), line)
-    width = len(str(shown[-1])) if shown else 1
+    yield [("  --> ", _FRAME), (f"{path}:{source.place(span.start)}", "")]
+    shown = {n: source.place(source.offset(n, 0)).line for n in _trimmed(source, source.around(line, around), line)}
     if not shown:
         return
+    width = len(str(max(shown.values())))
     bar: Line = [(" " * width + " |", _FRAME)]
     yield bar
-    for number in shown:
-        yield [(f"{number:>{width}} | ", _FRAME), (source.text_of_line(number), "")]
+    for number, label in shown.items():
+        yield [(f"{label:>{width}} | ", _FRAME), (source.shown(number), "")]
         if number == line:
             length = max(min(span.end, source.line_end(span.start)) - span.start, 1)
             blanks = "".join("\t" if char == "\t" else " " for char in source.text_of_line(line)[:column])
@@ -90,7 +91,7 @@ def _place(path: str, source: SourceText, span: Span, sign: str, colour: str, ar
     yield bar
 
 
-def _trimmed(source: SourceText, lines: range, line: int) -> list[int]:
+def _trimmed(source: Located, lines: range, line: int) -> list[int]:
     """``lines`` without the blank ones at both ends; none at all in an empty text."""
     numbers = list(lines) if source.text else []
     while numbers and numbers[0] < line and not source.text_of_line(numbers[0]).strip():

@@ -11,11 +11,15 @@ from ampify.syntax.walk import walk
 
 
 def saved(tree: Tree, display: cst.Dict, scaler: str) -> Edit:
-    """One more entry of a dict, on a line of its own where the last one has its own."""
-    last, source = display.elements[-1], tree.source
+    """The state of ``scaler`` as one more entry of a dict."""
     keys = [e.key for e in display.elements if isinstance(e, cst.DictElement)]
     quote = next((k.quote for k in keys if isinstance(k, cst.SimpleString)), '"')
-    entry = f"{quote}scaler{quote}: {scaler}.state_dict()"
+    return entered(tree, display, f"{quote}scaler{quote}: {scaler}.state_dict()")
+
+
+def entered(tree: Tree, display: cst.Dict, entry: str) -> Edit:
+    """One more entry of a dict, on a line of its own where the last one has its own."""
+    last, source = display.elements[-1], tree.source
     end = tree.span(last.value).end
     others = display.elements[:-1]
     before = tree.span(others[-1].value).end if others else tree.span(display).start

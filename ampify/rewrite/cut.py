@@ -313,7 +313,7 @@ def is_atom(value: cst.BaseExpression) -> bool:
 
 def comments(text: str) -> list[Span]:
     """Where the comments of a text stand."""
-    return [Span(part.start + c.start, part.start + c.end) for part in SourceText(text).parts
+    return [Span(part.start + c.start, part.start + c.end) for part in SourceText(text).files
             for c in _comments(SourceText(text[part.start : part.end]))]  # fmt: skip
 
 

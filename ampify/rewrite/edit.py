@@ -92,7 +92,7 @@ def argument(tree: Tree, call: cst.Call, text: str) -> Edit:
     starred = next((a for a in call.args if a.star == "**"), None)
     if starred is not None:
         return insert(tree.span(starred).start, f"{text}, ")
-    return _appended(tree, call.args[-1].value, tree.span(call.args[-1].value).end, text)
+    return _appended(tree, call.args[-1], tree.span(call.args[-1].value).end, text)
 
 
 def _appended(tree: Tree, last: cst.CSTNode, end: int, text: str) -> Edit:

@@ -238,7 +238,7 @@ def cut_imports(facts: AmpFacts, cuts: Cuts, freed: set[str], added: frozenset[A
     for node in facts.nodes:
         if not isinstance(node, cst.Import | cst.ImportFrom) or isinstance(node.names, cst.ImportStar):
             continue
-        module, part = tree.module(node), tree.source.part(tree.span(node).start)
+        module, part = tree.module(node), tree.source.file(tree.span(node).start)
         unread = {alias: name for alias in node.names if (module, (name := _bound_name(alias))) not in read}
         if (part, tree.text(node)) in added and len(unread) == len(node.names):
             cuts.drop(node)

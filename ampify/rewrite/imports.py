@@ -39,7 +39,7 @@ def need(tree: Tree, path: str, at: cst.CSTNode) -> tuple[str, tuple[Edit, ...]]
 
 def added_import(tree: Tree, edits: tuple[Edit, ...]) -> AddedImport:
     """What the edits of `need` add, as the proof looks for it."""
-    return tree.source.part(edits[0].span.start), "".join(edit.text for edit in edits).strip()
+    return tree.source.file(edits[0].span.start), "".join(edit.text for edit in edits).strip()
 
 
 def drop(tree: Tree, name: str, at: cst.CSTNode, gone: Collection[cst.CSTNode] = ()) -> tuple[Edit, ...]:

@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
 
 LARGEST = 2_000_000
-"""Bytes; parsing costs 94 bytes of memory a byte with `ast`, several times that with LibCST."""
+"""Bytes of code; parsing costs 94 bytes of memory a byte with `ast`, several times that with LibCST."""
+LARGEST_NOTEBOOK = 100_000_000
+"""Bytes, most of which are the images among the outputs."""
 
-SUFFIXES = (".py", ".pyi")
+SUFFIXES = (".py", ".pyi", ".ipynb", ".md")
 
 _NEEDLES = (b"torch", b"apex", b"lightning", b"accelerate", b"transformers", b"deepspeed", b"fastai", b"fairseq")
 """Searched by `in` on bytes, which is 11 times faster than one regular expression."""
@@ -59,6 +61,11 @@ def find(paths: Iterable[Path], failed: Failed) -> Iterator[Path]:
 def matters(raw: bytes) -> bool:
     """Whether a file with these bytes can have anything to do with mixed precision."""
     return any(needle in raw for needle in _NEEDLES)
+
+
+def largest(path: Path) -> int:
+    """The bytes that a file may have."""
+    return LARGEST_NOTEBOOK if path.suffix == ".ipynb" else LARGEST
 
 
 def write(path: Path, old: bytes, new: bytes) -> None:

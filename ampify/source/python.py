@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import tokenize
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ampify.source.document import Undecodable
+from ampify.source.document import Page, Part, Undecodable
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +23,16 @@ class PythonDocument:
     def lint_only(self) -> bool:
         return self.path.suffix == ".pyi"
 
-    def encode(self, new_text: str) -> bytes:
-        return new_text.encode(self.encoding)
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        return (Part(self.text),)
+
+    def pages(self, texts: Sequence[str]) -> list[Page]:
+        return [Page(str(self.path), *texts)]
+
+    def encode(self, texts: Sequence[str]) -> bytes:
+        (text,) = texts
+        return text.encode(self.encoding)
 
 
 def decode(path: Path, raw: bytes) -> PythonDocument:
@@ -36,6 +45,6 @@ def decode(path: Path, raw: bytes) -> PythonDocument:
         raise Undecodable("AMP900", f"This is not {error.encoding} text: {error.reason}", line) from None
     except (SyntaxError, LookupError) as error:
         raise Undecodable("AMP900", f"The encoding cannot be told: {error}") from None
-    if document.encode(document.text) != raw:
+    if document.encode([document.text]) != raw:
         raise Undecodable("AMP905", f"The text does not give back the bytes of this file in {encoding}")
     return document

@@ -37,16 +37,16 @@ class SourceText:
     text: str
 
     @cached_property
-    def parts(self) -> list[Span]:
+    def files(self) -> list[Span]:
         """Where each of its files stands."""
         starts = [0, *(m.end() for m in re.finditer(SEAM, self.text))]
         return [
             Span(start, end) for start, end in zip(starts, [*(s - 1 for s in starts[1:]), len(self.text)], strict=True)
         ]
 
-    def part(self, offset: int) -> int:
+    def file(self, offset: int) -> int:
         """Which of its files ``offset`` lies in, from 0."""
-        return bisect_right(self.parts, offset, key=lambda span: span.start) - 1
+        return bisect_right(self.files, offset, key=lambda span: span.start) - 1
 
     @cached_property
     def line_starts(self) -> list[int]:
@@ -82,10 +82,10 @@ class SourceText:
 
     def newline(self, offset: int) -> str:
         """The line ending in use at ``offset``, so that a CRLF file gets CRLF insertions."""
-        part = self.parts[self.part(offset)]
-        if match := _NEWLINE.search(self.text, offset, part.end):
+        file = self.files[self.file(offset)]
+        if match := _NEWLINE.search(self.text, offset, file.end):
             return match[0]
-        used = [match[0] for match in _NEWLINE.finditer(self.text, part.start, part.end)]
+        used = [match[0] for match in _NEWLINE.finditer(self.text, file.start, file.end)]
         return used[-1] if used else "\n"
 
     def __getitem__(self, span: Span) -> str:

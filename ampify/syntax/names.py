@@ -5,6 +5,7 @@ LibCST's own Parent, Scope and QualifiedName providers know the same and cost 20
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -168,6 +169,11 @@ class Names:
         """Whether ``name`` may come from a star import."""
         scope = self.scope[at]
         return not scope.lookup(name) and any(s.stars for s in scope.chain())
+
+    def undefined(self, name: str, at: cst.CSTNode) -> bool:
+        """Whether nothing at all defines ``name``: the text is an excerpt."""
+        scope = self.scope[at]
+        return not scope.lookup(name) and not any(s.stars for s in scope.chain()) and not hasattr(builtins, name)
 
     def spell(self, path: str, at: cst.CSTNode) -> str | None:
         """The shortest way to write import path ``path`` at node ``at``; None where no import allows it."""

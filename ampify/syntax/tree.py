@@ -10,6 +10,7 @@ from functools import cached_property
 import libcst as cst
 from libcst._nodes.internal import CodegenState
 
+from ampify.source.document import borders
 from ampify.source.text import SourceText, Span
 from ampify.syntax.links import Links
 from ampify.syntax.names import Names
@@ -71,7 +72,7 @@ class Tree:
         self.source = SourceText(text)
         self._paths = paths
         self._spans: dict[cst.CSTNode, Span] = {}
-        parts = [(text[span.start : span.end], span.start) for span in self.source.parts]
+        parts = [(text[span.start : span.end], span.start) for span in self.source.files]
         self.asts = [_parse(part) for part, _ in parts]
         self.modules = [_read(part, start, self._spans) for part, start in parts]
 
@@ -81,7 +82,7 @@ class Tree:
 
     def module(self, node: cst.CSTNode) -> cst.Module:
         """The file that ``node`` stands in."""
-        return self.modules[self.source.part(self.span(node).start)]
+        return self.modules[self.source.file(self.span(node).start)]
 
     def nodes(self) -> Iterator[cst.CSTNode]:
         """Every node of every file."""
@@ -105,7 +106,7 @@ class Tree:
     def line(self, node: cst.CSTNode) -> int:
         """The line of its file that ``node`` begins on."""
         start = self.span(node).start
-        return self.source.line(start) - self.source.line(self.source.parts[self.source.part(start)].start) + 1
+        return self.source.line(start) - self.source.line(self.source.files[self.source.file(start)].start) + 1
 
     def parents(self, node: cst.CSTNode) -> Iterator[cst.CSTNode]:
         """The ancestors of ``node``, nearest first."""
@@ -113,6 +114,15 @@ class Tree:
         while parent is not None:
             yield parent
             parent = self.names.parent[parent]
+
+    @cached_property
+    def _borders(self) -> list[int]:
+        return borders(self.source.text)
+
+    def parted(self, statement: cst.CSTNode, following: cst.CSTNode) -> bool:
+        """Whether two statements stand in different cells of a notebook: no block of new code can hold both."""
+        start, end = self.span(statement).end, self.span(following).start
+        return any(start <= border < end for border in self._borders)
 
     def contains(self, outer: cst.CSTNode, node: cst.CSTNode) -> bool:
         return outer is node or any(p is outer for p in self.parents(node))
