@@ -45,13 +45,24 @@ class FileReport:
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What one part of a file is looked at with. ``line`` of its text narrows it to the training step listed there."""
+    """What one part of a file, or several files, are looked at with.
+
+    ``line`` of the text narrows it to the training step listed there. Of files that are read together, ``others`` are
+    the paths of all but the first; those behind the first ``owned`` are there to be understood, not to be changed.
+    """
 
     path: str
     settings: Settings
     rules: tuple[Rule, ...]
     line: int | None = None
     part: Part = Part("")  # noqa: RUF009 - frozen
+    others: tuple[str, ...] = ()
+    owned: int = 1
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The files of the text, in their order."""
+        return (self.path, *self.others)
 
     def look(self, text: str) -> FileReport:
         """The report on a text that stays as it is."""
@@ -84,7 +95,10 @@ class Inspection:
         """A finding about ampify's own work."""
         row = TOOL_CODES[code]
         span = Span(start, min(start + 1, len(text)) if end is None else end)
-        return Diagnostic(self.path, span, code, row.name, row.severity, message)
+        return Diagnostic(self._path(SourceText(text), start), span, code, row.name, row.severity, message)
+
+    def _path(self, source: SourceText, offset: int) -> str:
+        return self.paths[source.file(offset)]
 
     def decisions(self, text: str) -> Iterator[tuple[TrainingStep, Decision]]:
         """The training steps, each with what is decided on it."""
@@ -95,17 +109,27 @@ class Inspection:
         from ampify.syntax.tree import Tree
 
         with warnings.catch_warnings(action="ignore"):  # of the compiler, such as invalid escapes
-            return read(Tree(text), self.path, self.settings.target_torch, self.settings.line_length)
+            return read(Tree(text, self.paths), self.settings.target_torch, self.settings.line_length)
 
     def _find(self, text: str, focus: int | None) -> list[Diagnostic]:
         """Every finding, ignored ones too."""
-        subjects = list(self._subjects(self._model(text), focus))
+        subjects, source = list(self._subjects(self._model(text), focus)), SourceText(text)
         found = [
-            Diagnostic(self.path, f.span, rule.code, rule.name, f.severity or rule.severity, f.message, f.notes, f.fix)
+            Diagnostic(
+                self._path(source, f.span.start),
+                f.span,
+                rule.code,
+                rule.name,
+                f.severity or rule.severity,
+                f.message,
+                f.notes,
+                f.fix,
+            )
             for rule in self.rules
             for subject in subjects
             if isinstance(subject, rule.subject)
             for f in rule.check(subject)
+            if source.file(f.span.start) < self.owned
         ]
         return sorted(found, key=lambda d: (d.span, d.code))
 
@@ -119,7 +143,26 @@ class Inspection:
 
     def _decided(self, model: FileModel, focus: int | None) -> Iterator[tuple[TrainingStep, Decision]]:
         for step in model.steps if focus is None else self._steps_at(model, focus):
-            yield step, _decide(step, self.settings, Path(self.path), self.part)
+            yield step, self._decide(step)
+
+    def _decide(self, step: TrainingStep) -> Decision:
+        from ampify.rewrite.plan import decide  # only where there is a step
+
+        elsewhere = self.part.names(step.changed_names | step.changed_classes) or self._importer(step)
+        return decide(step, self.settings, elsewhere, self.owned)
+
+    def _importer(self, step: TrainingStep) -> str | None:
+        """A file whose calls, or classes, a conversion would have to change too."""
+        known = {Path(path).resolve() for path in self.paths}
+        for path in map(Path, self.paths):
+            if path.suffix not in (".py", ".pyi"):  # nobody imports a notebook or a page
+                continue
+            importer = importer_of(path, changed, known) if (changed := step.changed_names) else None
+            if importer is None and (classes := step.changed_classes):
+                importer = subclasser_of(path, classes, known)
+            if importer is not None:
+                return importer.name
+        return None
 
     def _steps_at(self, model: FileModel, focus: int) -> list[TrainingStep]:
         around = [step for step in model.steps if step.span.start <= focus < step.span.end]
@@ -190,22 +233,6 @@ class Inspection:
             all_asked = not (settings.select or settings.ignore)
             if not ignore.codes and all_asked and not any(_hidden(source, [ignore], d) for d in found):
                 yield self.about(text, "AMP903", "This ignore hides nothing", span.start, span.end)
-
-
-def _decide(step: TrainingStep, settings: Settings, path: Path, part: Part) -> Decision:
-    from ampify.rewrite.plan import decide  # only where there is a step
-
-    return decide(step, settings, part.names(step.changed_names | step.changed_classes) or _importer(step, path))
-
-
-def _importer(step: TrainingStep, path: Path) -> str | None:
-    """A file whose calls, or classes, a conversion would have to change too."""
-    if path.suffix not in (".py", ".pyi"):  # nobody imports a notebook or a page
-        return None
-    importer = importer_of(path, changed) if (changed := step.changed_names) else None
-    if importer is None and (classes := step.changed_classes):
-        importer = subclasser_of(path, classes)
-    return None if importer is None else importer.name
 
 
 def _hidden(source: SourceText, ignores: Iterable[Ignore], finding: Diagnostic) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 
 import libcst as cst
 
@@ -37,15 +36,15 @@ from ampify.syntax.tree import Tree
 from ampify.syntax.walk import arguments
 
 
-def read(tree: Tree, path: str, target: tuple[int, int] | None = None, line_length: int = 88) -> FileModel:
-    """The model of one file."""
+def read(tree: Tree, target: tuple[int, int] | None = None, line_length: int = 88) -> FileModel:
+    """The model of one file, or of several that belong together."""
     flow = Flow(tree)
-    code = Code(tree, flow, Roles(flow), AmpFacts(tree), path)
+    code = Code(tree, flow, Roles(flow), AmpFacts(tree))
     frameworks = find_frameworks(tree, flow)
     acts = Acts(code, frameworks.differentiating)
     steps = tuple(checked(_describe(acts, group)) for group in _groups(acts))
-    uses = tuple(find_uses(tree, target, package=Path(path).name == "__init__.py"))
-    return FileModel(path, code, target, steps, uses, frameworks, line_length)
+    uses = tuple(find_uses(tree, target))
+    return FileModel(code, target, steps, uses, frameworks, line_length)
 
 
 # ---------------------------------------------------------------------- which acts belong together

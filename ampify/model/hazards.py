@@ -62,7 +62,7 @@ class Hazards:
         if self.roles.of(call.func) is not None or not self.forward.reads_low(call, call):
             return
         for path in self.flow.names.imported(call.func):
-            if project_file(Path(self.forward.code.path), path) is not None:
+            if (own := self.tree.path(call)) and project_file(Path(own), path) is not None:
                 reason = "stands in another file, which is not looked into: what it computes may not fit float16"
                 yield self._at(call, f"`{self.tree.text(call.func)}` {reason}")
 

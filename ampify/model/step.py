@@ -33,7 +33,6 @@ class Code:
     flow: Flow
     roles: Roles
     amp: AmpFacts
-    path: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -294,9 +293,8 @@ class TrainingStep:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FileModel:
-    """All that is known of one file; itself a subject for rules that look at a file as a whole."""
+    """All that is known of a text; itself a subject for rules that look at it as a whole."""
 
-    path: str
     code: Code
     target: tuple[int, int] | None
     steps: tuple[TrainingStep, ...]

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import PurePath
 
 import libcst as cst
 
@@ -133,8 +134,8 @@ class ApiUse:
         return parent if isinstance(parent, cst.Call) and parent.func is self.node else None
 
 
-def find_uses(tree: Tree, target: Torch | None = None, package: bool = False) -> Iterator[ApiUse]:
-    """All references to APIs of the packages we know, in source order; ``package``: the file is an ``__init__.py``."""
+def find_uses(tree: Tree, target: Torch | None = None) -> Iterator[ApiUse]:
+    """All references to APIs of the packages we know, in source order."""
     found: list[ApiUse] = []
     names = tree.names
     for name in names.parent:
@@ -143,6 +144,7 @@ def find_uses(tree: Tree, target: Torch | None = None, package: bool = False) ->
             paths = _from_stars(tree, node) if stars else names.imported(node)
             if any(path.partition(".")[0] in _PACKAGES for path in paths):
                 conditional = stars or len(paths) > 1 or _conditional(tree, name)
+                package = PurePath(tree.path(node) or "").name == "__init__.py"
                 found.append(ApiUse(tree, target, node, name, paths, _how(tree, node), conditional, package, found))
     yield from found
 

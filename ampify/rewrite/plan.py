@@ -14,6 +14,7 @@ from ampify.rewrite.edit import crowded
 from ampify.rewrite.placement import Misplaced, Placement, place
 from ampify.rewrite.prove import Erases
 from ampify.source.edits import Applicability, Edit, Fix
+from ampify.source.text import Span
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,8 +90,11 @@ _ORDER = (
 """What says most about a step comes first: that its optimizer takes closures, before that its calls are not seen."""
 
 
-def decide(step: TrainingStep, settings: Settings, importer: str | None = None) -> Decision:
-    """The decision for one step under ``settings``; ``importer`` is a file that imports what would change."""
+def decide(step: TrainingStep, settings: Settings, importer: str | None = None, owned: int = 1) -> Decision:
+    """The decision for one step under ``settings``; ``importer`` is a file that imports what would change.
+
+    Of a text of several files, only the first ``owned`` may change.
+    """
     if step.mixed:
         return Decision(step, AlreadyMixed())
     if settings.target_torch is not None and settings.target_torch < OLDEST_TORCH:
@@ -108,7 +112,9 @@ def decide(step: TrainingStep, settings: Settings, importer: str | None = None) 
         obstacle = Obstacle("AMP017", step.tree.span(error.node), error.reason)
         return Decision(step, Refusal((obstacle,)))
     adoption = Adoption(step, settings, placement)
-    return Decision(step, RewritePlan(_conversion(adoption), adoption.unheard))
+    fix = _conversion(adoption)
+    outside = next((e.span for e in fix.edits if step.tree.source.file(e.span.start) >= owned), None)
+    return Decision(step, RewritePlan(fix, adoption.unheard) if outside is None else Refusal((_shared(step, outside),)))
 
 
 def _in_the_way(step: TrainingStep, settings: Settings, scaling: bool) -> list[Obstacle]:
@@ -142,6 +148,13 @@ def _crowded(step: TrainingStep) -> Obstacle | None:
                 reason = "its forward shares a line with other statements or with the head of its block"
                 return Obstacle("AMP017", step.tree.span(node), reason)
     return None
+
+
+def _shared(step: TrainingStep, place: Span) -> Obstacle:
+    """A file that is read for what it defines may serve other programs, which must not change."""
+    path = step.tree.paths[step.tree.source.file(place.start)]
+    reason = f"a part of it stands in `{path}`, which other programs may use as well"
+    return Obstacle("AMP017", step.span, reason)
 
 
 def _called_elsewhere(step: TrainingStep, importer: str) -> Obstacle:

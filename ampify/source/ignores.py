@@ -34,13 +34,18 @@ def find_ignores(text: str) -> tuple[Ignore, ...]:
     """The ignores of a text; in a statement of several lines, the comment may stand on any of them."""
     if "ampify:" not in text:
         return ()
-    source, found = SourceText(text), []
-    for comment, lines in _comments(text):
+    source = SourceText(text)
+    return tuple(ignore for file in source.files for ignore in _ignores(source, file))
+
+
+def _ignores(source: SourceText, file: Span) -> Iterator[Ignore]:
+    above = source.line(file.start) - 1
+    for comment, lines in _comments(source[file]):
         if match := _IGNORE.search(comment.string):
-            start = source.offset(*comment.start)
+            start = source.offset(comment.start[0] + above, comment.start[1])
             codes = tuple(re.findall(r"\w+", (match["codes"] or "").upper()))
-            found.append(Ignore(Span(start + match.start(), start + match.end()), lines, codes))
-    return tuple(found)
+            shifted = range(lines.start + above, lines.stop + above)
+            yield Ignore(Span(start + match.start(), start + match.end()), shifted, codes)
 
 
 def _comments(text: str) -> Iterator[tuple[tokenize.TokenInfo, range]]:

@@ -10,8 +10,9 @@ from pathlib import Path
 _MARKS = (".git", "pyproject.toml", "setup.py", "setup.cfg")
 
 
-def importer_of(path: Path, names: Collection[str]) -> Path | None:
-    """A file of the project around ``path`` that imports one of ``names``, or uses it through the module."""
+def importer_of(path: Path, names: Collection[str], known: Collection[Path]) -> Path | None:
+    """A file of the project around ``path``, none of ``known``, that imports one of ``names``, or uses it through the
+    module."""
     if not path.is_file():
         return None
     stem = path.parent.name if path.stem == "__init__" else path.stem
@@ -19,6 +20,7 @@ def importer_of(path: Path, names: Collection[str]) -> Path | None:
     for other, raw in _sources(_project(path.resolve())):
         if (
             other != path.resolve()
+            and other not in known
             and stem.encode() in raw
             and any(n in raw for n in needles)
             and _uses(raw, stem, names)
@@ -60,12 +62,17 @@ def _sources(folder: Path) -> tuple[tuple[Path, bytes], ...]:
     return tuple(found)
 
 
-def subclasser_of(path: Path, names: Collection[str]) -> Path | None:
-    """A file of the project around ``path`` that derives a class from one of ``names``."""
+def subclasser_of(path: Path, names: Collection[str], known: Collection[Path]) -> Path | None:
+    """A file of the project around ``path``, none of ``known``, that derives a class from one of ``names``."""
     if not path.is_file():
         return None
     for other, raw in _sources(_project(path.resolve())):
-        if other != path.resolve() and any(n.encode() in raw for n in names) and _derives(raw, names):
+        if (
+            other != path.resolve()
+            and other not in known
+            and any(n.encode() in raw for n in names)
+            and _derives(raw, names)
+        ):
             return other
     return None
 

@@ -70,7 +70,7 @@ class Tree:
 
     def __init__(self, text: str, paths: Sequence[str] = ()) -> None:
         self.source = SourceText(text)
-        self._paths = paths
+        self.paths = paths
         self._spans: dict[cst.CSTNode, Span] = {}
         parts = [(text[span.start : span.end], span.start) for span in self.source.files]
         self.asts = [_parse(part) for part, _ in parts]
@@ -78,11 +78,15 @@ class Tree:
 
     @cached_property
     def names(self) -> Names:
-        return Names(self.modules, Links(self._paths))
+        return Names(self.modules, Links(self.paths))
 
     def module(self, node: cst.CSTNode) -> cst.Module:
         """The file that ``node`` stands in."""
         return self.modules[self.source.file(self.span(node).start)]
+
+    def path(self, node: cst.CSTNode) -> str | None:
+        """The path of the file that ``node`` stands in, where paths were given."""
+        return self.paths[self.source.file(self.span(node).start)] if self.paths else None
 
     def nodes(self) -> Iterator[cst.CSTNode]:
         """Every node of every file."""
