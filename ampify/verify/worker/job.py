@@ -1,0 +1,80 @@
+"""What one arm of an experiment runs, and how: the worker's half of `ampify.verify.job`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Union
+
+_INSTALLED = ("site-packages", "dist-packages")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of the script; `ampify.verify.job.Job` says what each field means."""
+
+    out: str
+    script: Optional[str]
+    module: Optional[str]
+    argv: List[str]
+    cwd: str
+    overlay: Dict[str, str]
+    watch: Dict[str, List[int]]
+    roots: List[str]
+    seed: int
+    steps: int
+    timeout: float
+    threads: Optional[int]
+    device: str
+    autocast: str
+    dtype: Optional[str]
+    scaler: str
+    skip: List[Dict[str, int]]
+    skip_by: str
+    bite: Optional[Dict[str, float]]
+    strict: bool
+    keep: List[List[Union[str, int, None]]]
+    unfused: bool
+    sketch: bool
+    rounding: Optional[Dict[str, Any]]
+    masks: bool
+    count: bool
+    record: bool
+    bench: Optional[Dict[str, int]]
+    tf32: Optional[bool]
+    deterministic: bool
+    compile: bool
+    fake_cuda: bool
+    synthetic_data: bool
+
+    @staticmethod
+    def load(path: str) -> Job:
+        """Read what the host wrote; raises TypeError for a key that is missing or unknown."""
+        return Job(**json.loads(Path(path).read_text("utf-8")))
+
+    @property
+    def rank(self) -> int:
+        """Which of the processes of a distributed launch this is, 0 without one."""
+        return int(os.environ.get("RANK", "0"))
+
+    def file(self, stem: str, suffix: str) -> str:
+        """A file of this rank in the arm's folder: ``stem.suffix``, ``stem.1.suffix`` for rank 1."""
+        return str(Path(self.out, f"{stem}.{self.rank}{suffix}" if self.rank else f"{stem}{suffix}"))
+
+    def owns(self, path: str) -> bool:
+        """Whether the file belongs to the project: below a root, but not in an environment inside of it."""
+        real = os.path.realpath(path)
+        if real in self.overlay or real == self.script:
+            return True
+        if any(part in _INSTALLED for part in real.split(os.sep)) or _below(real, sys.prefix, self.roots):
+            return False
+        return any(real.startswith(os.path.join(root, "")) for root in self.roots)
+
+
+def _below(path: str, prefix: str, roots: List[str]) -> bool:
+    """Whether ``path`` is in the interpreter's own folder, where that folder is not around the project."""
+    inside = os.path.join(prefix, "")
+    return path.startswith(inside) and not any(os.path.join(root, "").startswith(inside) for root in roots)
