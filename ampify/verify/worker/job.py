@@ -7,7 +7,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Union
+from typing import Any
 
 _INSTALLED = ("site-packages", "dist-packages")
 
@@ -17,34 +17,34 @@ class Job:
     """One run of the script; `ampify.verify.job.Job` says what each field means."""
 
     out: str
-    script: Optional[str]
-    module: Optional[str]
-    argv: List[str]
+    script: str | None
+    module: str | None
+    argv: list[str]
     cwd: str
-    overlay: Dict[str, str]
-    watch: Dict[str, List[int]]
-    roots: List[str]
+    overlay: dict[str, str]
+    watch: dict[str, list[int]]
+    roots: list[str]
     seed: int
     steps: int
     timeout: float
-    threads: Optional[int]
+    threads: int | None
     device: str
     autocast: str
-    dtype: Optional[str]
+    dtype: str | None
     scaler: str
-    skip: List[Dict[str, int]]
+    skip: list[dict[str, int]]
     skip_by: str
-    bite: Optional[Dict[str, float]]
+    bite: dict[str, float] | None
     strict: bool
-    keep: List[List[Union[str, int, None]]]
+    keep: list[list[str | int | None]]
     unfused: bool
     sketch: bool
-    rounding: Optional[Dict[str, Any]]
+    rounding: dict[str, Any] | None
     masks: bool
     count: bool
     record: bool
-    bench: Optional[Dict[str, int]]
-    tf32: Optional[bool]
+    bench: dict[str, int] | None
+    tf32: bool | None
     deterministic: bool
     compile: bool
     fake_cuda: bool
@@ -74,7 +74,7 @@ class Job:
         return any(real.startswith(os.path.join(root, "")) for root in self.roots)
 
 
-def _below(path: str, prefix: str, roots: List[str]) -> bool:
+def _below(path: str, prefix: str, roots: list[str]) -> bool:
     """Whether ``path`` is in the interpreter's own folder, where that folder is not around the project."""
     inside = os.path.join(prefix, "")
     return path.startswith(inside) and not any(os.path.join(root, "").startswith(inside) for root in roots)
