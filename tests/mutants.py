@@ -69,6 +69,10 @@ def edited(text: str, edits: Edits) -> str:
     return text
 
 
+def lines(*rows: str) -> str:
+    return "".join(f"{row}\n" for row in rows)
+
+
 HEAD = """\
 import torch
 from torch import nn
@@ -390,6 +394,14 @@ CLAMP_HOOK = (("log = []\n", f"{CLAMP}log = []\n"),)
 # ... and one that clips values
 CLIP_VALUE = ((CLIP, "    nn.utils.clip_grad_value_(model.parameters(), 0.01)\n"), ((", norm.item()"), ""))
 
+# ... with the loss written out: autocast on the CPU leaves every operation of it in half
+BY_HAND = (
+    ("criterion(output, y)", "(output.exp().sum(1).log() - output.gather(1, y.unsqueeze(1)).squeeze(1)).mean()"),
+)
+
+# ... and with a factor that is taken out again; float16 ends at 65504
+LARGE = (("output = model(x)", "output = 1e6 * model(x)"), ("criterion(output, y)", "criterion(1e-6 * output, y)"))
+
 NO_SCALER = ((SCALER, SCALER.splitlines(keepends=True)[0]), (BACKWARD, "    loss.backward()\n"),
              (STEP + UPDATE, "    optimizer.step()\n"))  # fmt: skip
 
@@ -417,8 +429,8 @@ MUTANTS = (
     # the loss and the gradients elsewhere
     Mutant("scaled loss logged", SIMPLE, ((BACKWARD, "    loss = scaler.scale(loss)\n    loss.backward()\n"),)),
     Mutant("branch on the scaled loss", SIMPLE,
-           ((BACKWARD, "    scaled = scaler.scale(loss)\n    if scaled.item() > 100:\n        scaled = scaled * 0.5\n"
-                       "    scaled.backward()\n"),)),
+           ((BACKWARD, lines("    scaled = scaler.scale(loss)", "    if scaled.item() > 100:",
+                             "        scaled = scaled * 0.5", "    scaled.backward()")),)),
     Mutant("backward twice", SIMPLE, ((BACKWARD, "    loss.backward(retain_graph=True)\n" + BACKWARD),)),
     Mutant("`zero_grad` between backward and step", SIMPLE, ((STEP, "    optimizer.zero_grad()\n" + STEP),)),
     Mutant("`zero_grad` lost", SIMPLE, (("    optimizer.zero_grad()\n", ""),)),
@@ -437,13 +449,10 @@ MUTANTS = (
     Mutant("autocast left switched off", SIMPLE, (("float16, enabled=use_amp", "float16, enabled=False"),),
            precision="bfloat16"),
     Mutant("one autocast around the whole loop", SIMPLE,
-           (("for x, y in loader:\n", "autocast = torch.autocast(device_type=device.type, dtype=torch.float16, "
-                                      "enabled=use_amp)\nautocast.__enter__()\nfor x, y in loader:\n"),
-            (REGION + FORWARD, FORWARD.replace("        ", "    "))), precision="bfloat16"),
-    Mutant("cross entropy by hand, in half", SIMPLE,
-           (("loss = criterion(output, y)",
-             "loss = (output.exp().sum(1).log() - output.gather(1, y.unsqueeze(1)).squeeze(1)).mean()"),),
-           setting=(("nn.Linear(32, 5)", "nn.Linear(32, 5), nn.Threshold(-50.0, -50.0)"),), precision="float16"),
+           ((REGION + FORWARD, FORWARD.replace("        ", "    ")),
+            ("for x, y in loader:\n", REGION.lstrip() + "  for x, y in loader:\n")), precision="bfloat16"),
+    Mutant("cross entropy by hand, in half", SIMPLE, (), setting=BY_HAND, precision="float16"),
+    Mutant("intermediate values too large for half", SIMPLE, (), setting=LARGE, precision="float16"),
     Mutant("no scaler", SIMPLE, NO_SCALER, precision="float16"),
     Mutant("no scaler for a tiny loss", SIMPLE, NO_SCALER, setting=TINY_LOSS, precision="float16"),
     # clipping, scheduling
@@ -461,8 +470,8 @@ MUTANTS = (
            ((UNSCALE, "    for p in model.parameters():\n        p.grad.div_(scaler.get_scale())\n"),)),
     Mutant("plain step after `unscale_`", CLIPPED, ((STEP, "    optimizer.step()\n"),)),
     Mutant("infinite gradients zeroed, plain step", CLIPPED,
-           ((STEP, "    for p in model.parameters():\n        p.grad.nan_to_num_(0.0, 0.0, 0.0)\n"
-                   "    optimizer.step()\n"),)),
+           ((STEP, lines("    for p in model.parameters():", "        p.grad.nan_to_num_(0.0, 0.0, 0.0)",
+                         "    optimizer.step()")),)),
     Mutant("scheduler before the step", CLIPPED, ((STEP + UPDATE + "    scheduler.step()\n",
                                                    "    scheduler.step()\n" + STEP + UPDATE),)),
     Mutant("scheduler lost", CLIPPED, (("    scheduler.step()\n", ""),)),
