@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 _INSTALLED = ("site-packages", "dist-packages")
+_WORKER = os.path.join(os.path.dirname(os.path.realpath(__file__)), "")
 
 
 @dataclass(frozen=True)
@@ -65,16 +65,12 @@ class Job:
         return str(Path(self.out, f"{stem}.{self.rank}{suffix}" if self.rank else f"{stem}{suffix}"))
 
     def owns(self, path: str) -> bool:
-        """Whether the file belongs to the project: below a root, but not in an environment inside of it."""
+        """Whether the file belongs to the project: below a root, but not installed in an environment inside of it."""
         real = os.path.realpath(path)
+        if not os.path.isabs(path) or real.startswith(_WORKER):
+            return False
         if real in self.overlay or real == self.script:
             return True
-        if any(part in _INSTALLED for part in real.split(os.sep)) or _below(real, sys.prefix, self.roots):
+        if any(part in _INSTALLED for part in real.split(os.sep)):
             return False
         return any(real.startswith(os.path.join(root, "")) for root in self.roots)
-
-
-def _below(path: str, prefix: str, roots: list[str]) -> bool:
-    """Whether ``path`` is in the interpreter's own folder, where that folder is not around the project."""
-    inside = os.path.join(prefix, "")
-    return path.startswith(inside) and not any(os.path.join(root, "").startswith(inside) for root in roots)

@@ -1,0 +1,166 @@
+"""One arm: everything is put in place, the script runs as `__main__`, and how it ended is written down."""
+
+from __future__ import annotations
+
+import atexit
+import faulthandler
+import importlib
+import os
+import platform
+import sys
+import threading
+import traceback
+from contextlib import ExitStack, suppress
+from typing import Any, Callable, Iterator, NoReturn
+
+from . import overlay, world
+from .attempts import Stop
+from .job import Job
+
+_MARGIN = 3.0
+"""Seconds before the limit at which the stacks are written; a fifth of shorter limits."""
+_FAREWELL = 5.0
+"""Seconds that the script's clean-up may take."""
+
+_INSTALLS: list[tuple[str, Callable[[Job], bool]]] = [
+    ("world", lambda job: True),
+    ("overlay", lambda job: True),
+    ("seeds", lambda job: True),
+    ("fake_cuda", lambda job: job.fake_cuda),
+    ("synthetic", lambda job: job.synthetic_data),
+    ("autocasts", lambda job: True),
+    ("scalers", lambda job: True),
+    ("optimizers", lambda job: job.record),
+    ("values", lambda job: job.record),
+    ("clipping", lambda job: job.record),
+    ("masks", lambda job: job.masks),
+    ("timing", lambda job: job.bench is not None),
+]
+"""In this order: modules of the worker with an `install(job, recorder)`, and when they are needed."""
+
+
+def main(path: str) -> NoReturn:
+    """Run the job written at ``path`` and end this process, with the script's exit status."""
+    job = Job.load(path)
+    _expect_the_end(job)
+    world.prepare(job)
+    recorder = _module("recorder").Recorder(job)
+    for name, wanted in _INSTALLS:
+        if wanted(job):
+            _module(name).install(job, recorder)
+    recorder.emit("start", **_circumstances(job))
+    _Arm(job, recorder).run()
+
+
+def _circumstances(job: Job) -> dict[str, Any]:
+    torch = importlib.import_module("torch")  # only now: the environment had to be set before
+    cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    python = platform.python_version()
+    return {"torch": torch.__version__, "python": python, "cuda": cuda, "pid": os.getpid(), "rank": job.rank}
+
+
+def _module(name: str) -> Any:
+    """A module of the worker, imported only where the job needs it: some cost time, some change torch."""
+    return importlib.import_module(f".{name}", __package__)
+
+
+def _expect_the_end(job: Job) -> None:
+    """Write where every thread stands, shortly before the limit."""
+    stacks = open(job.file("stacks", ".txt"), "w")  # noqa: SIM115 - lives as long as the process
+    faulthandler.dump_traceback_later(job.timeout - min(_MARGIN, job.timeout / 5), file=stacks)
+
+
+class _Arm:
+    """The script from its first line until the process has gone."""
+
+    def __init__(self, job: Job, recorder: Any) -> None:
+        self._job, self._recorder = job, recorder
+        self._pid, self._leave, self._modes = os.getpid(), os._exit, ExitStack()
+        recorder.hard_stop = self._hard_stop
+        os._exit = self._script_leaves
+
+    def run(self) -> NoReturn:
+        """Run the script; every way out of it ends here."""
+        status, code, error = "completed", 0, None
+        try:
+            self._enter_modes()
+            overlay.execute(self._job)
+        except Stop:
+            status = "stopped"
+        except SystemExit as exit_:
+            status, code = "exit", _exit_status(exit_)
+        except BaseException as raised:  # noqa: BLE001 - also what stops the run
+            status, code, error = "error", 1, raised
+        if error is not None:
+            traceback.print_exception(type(error), error, error.__traceback__)
+        self._finish(status, code, _describe(error, self._job) if error is not None else None)
+
+    def _enter_modes(self) -> None:
+        if self._job.rounding is not None:
+            self._modes.enter_context(_module("rounding").mode(self._job))
+        if self._job.count:
+            self._modes.enter_context(_module("operations").mode(self._job, self._recorder))
+
+    def _finish(self, status: str, code: int, error: dict[str, Any] | None = None) -> NoReturn:
+        """Let the script's exit handlers run, for a while, then write the end and go."""
+        timer = threading.Timer(_FAREWELL, self._end, (status, code, error))
+        timer.daemon = True
+        timer.start()
+        with suppress(BaseException):
+            atexit._run_exitfuncs()
+        self._end(status, code, error)
+
+    def _end(self, status: str, code: int, error: dict[str, Any] | None) -> NoReturn:
+        with suppress(Exception):
+            self._modes.close()
+        self._recorder.finish(status, code, error)
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(Exception):
+                stream.flush()
+        self._leave(code)
+
+    def _hard_stop(self) -> NoReturn:
+        """The script went on after the last step: it caught what was to stop it."""
+        self._end("stopped", 0, None)
+
+    def _script_leaves(self, code: int) -> NoReturn:
+        """What `os._exit` does in the script, and in the processes that it forks."""
+        if os.getpid() == self._pid:
+            self._end("os._exit", code, None)
+        self._leave(code)
+
+
+def _exit_status(exit_: SystemExit) -> int:
+    """As Python understands what `sys.exit` was called with."""
+    if exit_.code is None or isinstance(exit_.code, int):
+        return (exit_.code or 0) & 255
+    sys.stderr.write(f"{exit_.code}\n")
+    return 1
+
+
+def _describe(error: BaseException, job: Job) -> dict[str, Any]:
+    shown = traceback.TracebackException.from_exception(error)
+    for each in _chain(shown):
+        if own := [frame for frame in each.stack if job.owns(frame.filename)]:
+            each.stack = traceback.StackSummary.from_list(own)
+    return {
+        "type": type(error).__qualname__,
+        "message": str(error),
+        "traceback": "".join(shown.format()),
+        "at": _place(error, job),
+    }
+
+
+def _chain(shown: traceback.TracebackException | None) -> Iterator[traceback.TracebackException]:
+    while shown is not None:
+        yield shown
+        shown = shown.__cause__ or shown.__context__
+
+
+def _place(error: BaseException, job: Job) -> list[Any] | None:
+    """File and line of the innermost frame in the project; of a syntax error the line that it is about."""
+    if isinstance(error, SyntaxError) and error.filename is not None and job.owns(error.filename):
+        return [os.path.realpath(error.filename), error.lineno]
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [[os.path.realpath(frame.filename), frame.lineno] for frame in frames if job.owns(frame.filename)]
+    return own[-1] if own else None
