@@ -11,7 +11,6 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any
 
 from ampify.verify.job import Job
@@ -70,7 +69,7 @@ class Workers:
         self.scratch = Path(tempfile.mkdtemp(prefix="ampify-")).resolve()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, raised: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         try:
             self._stop()
         finally:

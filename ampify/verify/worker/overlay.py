@@ -1,4 +1,4 @@
-"""Which text a file of the project has in this run, and which of its lines ran; the files themselves stay as they are."""
+"""The text that a file has in this run, and which of its lines ran, while the files stay as they are."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import linecache
 import os
 import sys
 import threading
+from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
 from types import CodeType, FrameType, ModuleType
-from typing import Any, Callable, Sequence
+from typing import Any, Callable
 
 from .job import Job
 
@@ -109,7 +110,7 @@ def _find(name: str) -> importlib.machinery.ModuleSpec:
 
 
 def _search_first(folder: str) -> None:
-    """Put the script's folder where Python puts it, and let it hide the standard modules that the worker has imported."""
+    """Put the script's folder where Python puts it, and let it hide standard modules imported before."""
     if getattr(sys.flags, "safe_path", False):
         return
     sys.path.insert(0, folder)

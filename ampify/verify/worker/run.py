@@ -10,8 +10,9 @@ import platform
 import sys
 import threading
 import traceback
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
-from typing import Any, Callable, Iterator, NoReturn
+from typing import Any, Callable, NoReturn
 
 from . import overlay, world
 from .attempts import Stop
@@ -123,11 +124,11 @@ class _Arm:
         """The script went on after the last step: it caught what was to stop it."""
         self._end("stopped", 0, None)
 
-    def _script_leaves(self, code: int) -> NoReturn:
+    def _script_leaves(self, status: int) -> NoReturn:
         """What `os._exit` does in the script, and in the processes that it forks."""
         if os.getpid() == self._pid:
-            self._end("os._exit", code, None)
-        self._leave(code)
+            self._end("os._exit", status, None)
+        self._leave(status)
 
 
 def _exit_status(exit_: SystemExit) -> int:

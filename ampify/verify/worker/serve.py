@@ -13,7 +13,7 @@ import sys
 import time
 import traceback
 import warnings
-from typing import Any, NoReturn
+from typing import Any
 
 from . import run
 from .job import Job
