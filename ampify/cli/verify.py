@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,24 +83,24 @@ def _requests(words: tuple[str, ...], module: str | None, config: Path | None, o
 
 
 def _climb(requests: list[Any]) -> list[Any]:
-    """One verdict for each request; those with the same interpreter share one server."""
+    """One verdict for each request."""
     from ampify.verify.ladder import climb
 
     with _progress() as tell:
-        return [climb(request, track=lambda run, title=request.title: tell(f"{title}: {run}")) for request in requests]
+        return [climb(request, track=partial(tell, request.title)) for request in requests]
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[str], None]]:
-    """Shows what runs, if somebody looks on."""
+def _progress() -> Iterator[Callable[[str, str], None]]:
+    """Shows what runs, script and arm, if somebody looks on."""
     if not sys.stderr.isatty():
-        yield lambda text: None
+        yield lambda title, arm: None
         return
     from rich.console import Console
     from rich.markup import escape
 
     with Console(stderr=True).status("Verifying") as status:
-        yield lambda text: status.update(escape(text))
+        yield lambda title, arm: status.update(escape(f"{title}: {arm}"))
 
 
 def _page(report: Path | None) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -53,18 +52,14 @@ class Request:
 
     @property
     def path(self) -> Path | None:
-        """The script's absolute path; None for a module, which only the interpreter finds."""
-        return None if self.script is None else _absolute(self.cwd / self.script)
+        """The script itself, links followed; None for a module, which only the interpreter finds."""
+        return None if self.script is None else (self.cwd / self.script).resolve()
 
     @property
     def roots(self) -> tuple[Path, ...]:
         """The folders whose files are the project's own: the working directory and the project of the script."""
-        folders = [_absolute(self.cwd), *([self.path.parent] if self.path else [])]
+        folders = [self.cwd.resolve(), *([self.path.parent] if self.path else [])]
         return tuple(dict.fromkeys(found for folder in folders for found in _own(folder)))
-
-
-def _absolute(path: Path) -> Path:
-    return Path(os.path.abspath(path))  # noqa: PTH100 - links stay, as Python leaves them in `__file__`
 
 
 def _own(folder: Path) -> Iterator[Path]:
