@@ -1,0 +1,252 @@
+"""Fingerprints of tensors, made on their own device and not waited for: bit-exact digests, linear sketches, scalars."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+Tensor = torch.Tensor
+
+_WORD = (1 << 64) - 1
+_FOLD = 0x9E3779B97F4A7C15
+_CHUNK = {"cuda": 1 << 22, "cpu": 1 << 18}
+"""Elements that are multiplied at once; a product takes 8 bytes each, on the CPU it stays in the cache."""
+_BUCKETS = 1024
+_SHIFT = 8191
+"""How far the signs move on from chunk to chunk: elements a chunk apart share a bucket and must not share a sign."""
+_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int32}
+"""8 bytes are read as two halves: the sign bit times any odd weight is 2**63, and two flips would cancel."""
+
+
+class Pending:
+    """A field of an event whose value is still on its way from the device."""
+
+    def ready(self) -> bool:
+        """Whether `result` would not wait."""
+        raise NotImplementedError
+
+    def result(self) -> Any:
+        """The value, as JSON can hold it but for non-finite floats; waits."""
+        raise NotImplementedError
+
+
+class Transfer:
+    """Flat tensors of one dtype that are copied to the host behind the work that makes them."""
+
+    def __init__(self, parts: Sequence[Tensor]) -> None:
+        self._sizes = [part.numel() for part in parts]
+        self._homes: dict[torch.device, list[int]] = {}
+        for i, part in enumerate(parts):
+            self._homes.setdefault(part.device, []).append(i)
+        self._copies = [_to_host(torch.cat([parts[i].reshape(-1) for i in home])) for home in self._homes.values()]
+
+    def ready(self) -> bool:
+        return all(done is None or done.query() for _, done in self._copies)
+
+    def result(self) -> list[Tensor]:
+        """The parts on the host, in the order in which they were given."""
+        found: dict[int, Tensor] = {}
+        for home, (host, done) in zip(self._homes.values(), self._copies):
+            if done is not None:
+                done.synchronize()
+            found.update(zip(home, torch.split(host, [self._sizes[i] for i in home])))
+        return [found[i] for i in range(len(self._sizes))]
+
+
+def _to_host(values: Tensor) -> tuple[Tensor, Any]:
+    """A copy on the host, and the CUDA event after which it is whole; none elsewhere."""
+    if values.device.type != "cuda":
+        return values.cpu(), None
+    host = torch.empty(values.shape, dtype=values.dtype, device="cpu", pin_memory=True)
+    with torch.cuda.device(values.device):
+        host.copy_(values, non_blocking=True)
+        done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        done.record()
+    return host, done
+
+
+class Digests(Pending):
+    """64 bits of each tensor as hex digits: bits in logical order, dtype and shape; None stays None.
+
+    What cannot be digested (a tensor without data, say) is told as ``"? reason"``.
+    """
+
+    def __init__(self, tensors: Sequence[Tensor | None]) -> None:
+        self._labels: list[str | None] = []
+        self._counts: list[int] = []
+        sums: list[Tensor] = []
+        for tensor in tensors:
+            label, found = _sums(tensor)
+            self._labels.append(label)
+            self._counts.append(len(found))
+            sums += found
+        self._transfer = Transfer(sums)
+
+    def ready(self) -> bool:
+        return self._transfer.ready()
+
+    def result(self) -> list[str | None]:
+        return self._found
+
+    @functools.cached_property
+    def _found(self) -> list[str | None]:
+        sums = iter([int(each) for each in self._transfer.result()])
+        return [_fold(label, [next(sums) for _ in range(count)]) for label, count in zip(self._labels, self._counts)]
+
+
+class Part(Pending):
+    """Some of a list of values that are on their way, or one of them."""
+
+    def __init__(self, whole: Pending, which: int | slice) -> None:
+        self._whole, self._which = whole, which
+
+    def ready(self) -> bool:
+        return self._whole.ready()
+
+    def result(self) -> Any:
+        return self._whole.result()[self._which]
+
+
+class Number(Pending):
+    """A tensor of one element as a float."""
+
+    def __init__(self, value: Tensor) -> None:
+        self._transfer = Transfer([local(value.detach()).reshape(-1)[:1].double()])
+
+    def ready(self) -> bool:
+        return self._transfer.ready()
+
+    def result(self) -> float:
+        return float(self._transfer.result()[0])
+
+
+class Flag(Number):
+    """Whether a tensor of one element is (`nonzero`) or is not something else than 0."""
+
+    def __init__(self, value: Tensor, *, nonzero: bool) -> None:
+        super().__init__(value)
+        self._nonzero = nonzero
+
+    def result(self) -> bool:
+        return (super().result() != 0) == self._nonzero
+
+
+class Sketches(Pending):
+    """A CountSketch of each tensor, float32: element i is added with its sign to bucket i mod 1024.
+
+    Linear: the distance of two sketches estimates that of the tensors; a tensor of up to 1024 elements is kept whole
+    but for its signs. `sizes` counts the numbers of each, -1 for a missing tensor.
+    """
+
+    def __init__(self, tensors: Sequence[Tensor | None]) -> None:
+        found = [None if tensor is None else _sketch(tensor) for tensor in tensors]
+        self.sizes = [-1 if each is None else each.numel() for each in found]
+        self._transfer = Transfer([each for each in found if each is not None])
+
+    def ready(self) -> bool:
+        return self._transfer.ready()
+
+    def result(self) -> bytes:
+        """All sketches one after the other, in the byte order of the machine."""
+        return b"".join(ctypes.string_at(each.data_ptr(), 4 * each.numel()) for each in self._transfer.result())
+
+
+def local(tensor: Tensor) -> Tensor:
+    """What this process holds of a tensor that may be sharded, where we can compute: on the CPU or on CUDA."""
+    if hasattr(tensor, "to_local"):
+        tensor = tensor.to_local()
+    return tensor if tensor.device.type in _CHUNK or tensor.is_meta else tensor.cpu()
+
+
+def _sums(tensor: Tensor | None) -> tuple[str | None, list[Tensor]]:
+    """What the host adds to a digest, and the sums it is made of."""
+    if tensor is None:
+        return None, []
+    try:
+        parts = _parts(local(tensor.detach()))
+        sums = [total for part in parts for total in _weighed(_bits(part))]
+    except Exception as error:  # noqa: BLE001 a tensor of a strange kind must not end the script
+        return f"? {tensor.dtype} {tuple(tensor.shape)}: {type(error).__name__}: {error}", []
+    return " ".join(f"{part.dtype} {tuple(part.shape)}" for part in parts) + f" of {tuple(tensor.shape)}", sums
+
+
+def _parts(tensor: Tensor) -> list[Tensor]:
+    """The dense tensors that a tensor consists of."""
+    if tensor.layout == torch.strided:
+        return [tensor]
+    if tensor.layout == torch.sparse_coo:
+        tensor = tensor.coalesce()
+        return [tensor.indices(), tensor.values()]
+    if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
+        return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
+    return [tensor.to_dense()]
+
+
+def _bits(tensor: Tensor) -> Tensor:
+    """The bits as a flat tensor of whole numbers."""
+    if tensor.is_complex():
+        tensor = torch.view_as_real(tensor.resolve_conj())
+    flat = tensor.resolve_neg().contiguous().view(-1)
+    return flat.view(_BITS[flat.element_size()])
+
+
+def _weighed(bits: Tensor) -> list[Tensor]:
+    """The sum of each chunk, every element times the weight of its place, modulo 2**64."""
+    weights = _weights(bits.device)
+    return (
+        [(chunk * weights[: chunk.numel()]).sum() for chunk in torch.split(bits, weights.numel())]
+        if bits.numel()
+        else []
+    )
+
+
+def _fold(label: str | None, sums: list[int]) -> str | None:
+    if label is None or label.startswith("?"):
+        return label
+    total = 0
+    for each in sums:
+        total = (total * _FOLD + each) & _WORD
+    return hashlib.blake2b(f"{label} {total}".encode(), digest_size=8).hexdigest()
+
+
+@functools.cache
+def _noise(device: torch.device) -> Tensor:
+    """Pseudo-random int64, one for each place of a chunk: splitmix64, so that no generator of the script moves on."""
+    z = (torch.arange(_CHUNK[device.type], dtype=torch.int64, device=device) + 1) * _signed(_FOLD)
+    z = (z ^ ((z >> 30) & (_WORD >> 30))) * _signed(0xBF58476D1CE4E5B9)
+    z = (z ^ ((z >> 27) & (_WORD >> 27))) * _signed(0x94D049BB133111EB)
+    return z ^ ((z >> 31) & (_WORD >> 31))
+
+
+def _signed(word: int) -> int:
+    return word - (1 << 64) if word >> 63 else word
+
+
+@functools.cache
+def _weights(device: torch.device) -> Tensor:
+    return _noise(device) | 1
+
+
+@functools.cache
+def _signs(device: torch.device) -> Tensor:
+    return (_noise(device) >> 63).float() * 2 + 1
+
+
+def _sketch(tensor: Tensor) -> Tensor:
+    """At most 1024 float32."""
+    dense = local(tensor.detach())
+    dense = dense if dense.layout == torch.strided else dense.to_dense()
+    flat = (torch.view_as_real(dense.resolve_conj()) if dense.is_complex() else dense).reshape(-1)
+    signs = _signs(flat.device)
+    if flat.numel() <= _BUCKETS:
+        return flat.float() * signs[: flat.numel()]
+    total = flat.new_zeros(_BUCKETS, dtype=torch.float32)
+    for i, chunk in enumerate(torch.split(flat, signs.numel())):
+        signed = chunk.float() * signs.roll(i * _SHIFT)[: chunk.numel()]
+        total += torch.nn.functional.pad(signed, (0, -chunk.numel() % _BUCKETS)).view(-1, _BUCKETS).sum(0)
+    return total
