@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import functools
 import importlib.machinery
 import importlib.util
 import linecache
@@ -143,8 +144,11 @@ def _watch() -> None:
         sys.settrace(_call)
 
 
+_real = functools.cache(os.path.realpath)
+
+
 def _note(code: CodeType, line: int) -> None:
-    path = os.path.realpath(code.co_filename)
+    path = _real(code.co_filename)
     if line in _watched.get(path, ()):
         _ran.setdefault(path, set()).add(line)
 
@@ -155,7 +159,7 @@ def _monitored(code: CodeType, line: int) -> Any:
 
 
 def _call(frame: FrameType, event: str, argument: Any) -> Callable[..., Any] | None:
-    if os.path.realpath(frame.f_code.co_filename) not in _watched:
+    if _real(frame.f_code.co_filename) not in _watched:
         return None
     _note(frame.f_code, frame.f_lineno)
     return _line

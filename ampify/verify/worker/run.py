@@ -15,7 +15,6 @@ from contextlib import ExitStack, suppress
 from typing import Any, Callable, NoReturn
 
 from . import overlay, world
-from .attempts import Stop
 from .job import Job
 
 _MARGIN = 3.0
@@ -86,12 +85,12 @@ class _Arm:
         try:
             self._enter_modes()
             overlay.execute(self._job)
-        except Stop:
-            status = "stopped"
         except SystemExit as exit_:
             status, code = "exit", _exit_status(exit_)
         except BaseException as raised:  # noqa: BLE001 - also what stops the run
             status, code, error = "error", 1, raised
+        if self._recorder.stopped:
+            status, code, error = "stopped", 0, None
         if error is not None:
             traceback.print_exception(type(error), error, error.__traceback__)
         self._finish(status, code, _describe(error, self._job) if error is not None else None)

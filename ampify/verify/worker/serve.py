@@ -15,7 +15,7 @@ import traceback
 import warnings
 from typing import Any
 
-from . import run
+from . import files, run
 from .job import Job
 
 _DEATH_SIGNAL, _SUBREAPER = 1, 36  # of linux/prctl.h
@@ -88,6 +88,7 @@ def _warm_up() -> None:
     if "torch" not in sys.modules:
         importlib.import_module("torch")
         importlib.import_module("torch._dynamo")  # 1.7 s, at the latest when an optimizer steps
+        files.captures()
         gc.collect()
         gc.freeze()
 
