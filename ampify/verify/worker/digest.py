@@ -197,12 +197,14 @@ def _bits(tensor: Tensor) -> Tensor:
 
 def _weighed(bits: Tensor) -> list[Tensor]:
     """The sum of each chunk, every element times the weight of its place, modulo 2**64."""
-    weights = _weights(bits.device)
-    return (
-        [(chunk * weights[: chunk.numel()]).sum() for chunk in torch.split(bits, weights.numel())]
-        if bits.numel()
-        else []
-    )
+    weights = _weights(bits.device, _room(bits))
+    chunks = torch.split(bits, weights.numel()) if bits.numel() else ()
+    return [(chunk * weights[: chunk.numel()]).sum() for chunk in chunks]
+
+
+def _room(flat: Tensor) -> int:
+    """Places of a chunk: a power of two, no more than are needed, so that small models have small tables."""
+    return min(_CHUNK[flat.device.type], 1 << max(10, (flat.numel() - 1).bit_length()))
 
 
 def _fold(label: str | None, sums: list[int]) -> str | None:
@@ -214,10 +216,9 @@ def _fold(label: str | None, sums: list[int]) -> str | None:
     return hashlib.blake2b(f"{label} {total}".encode(), digest_size=8).hexdigest()
 
 
-@functools.cache
-def _noise(device: torch.device) -> Tensor:
-    """Pseudo-random int64, one for each place of a chunk: splitmix64, so that no generator of the script moves on."""
-    z = (torch.arange(_CHUNK[device.type], dtype=torch.int64, device=device) + 1) * _signed(_FOLD)
+def _noise(device: torch.device, places: int) -> Tensor:
+    """Pseudo-random int64, one for each place: splitmix64, so that no generator of the script moves on."""
+    z = (torch.arange(places, dtype=torch.int64, device=device) + 1) * _signed(_FOLD)
     z = (z ^ ((z >> 30) & (_WORD >> 30))) * _signed(0xBF58476D1CE4E5B9)
     z = (z ^ ((z >> 27) & (_WORD >> 27))) * _signed(0x94D049BB133111EB)
     return z ^ ((z >> 31) & (_WORD >> 31))
@@ -228,13 +229,13 @@ def _signed(word: int) -> int:
 
 
 @functools.cache
-def _weights(device: torch.device) -> Tensor:
-    return _noise(device) | 1
+def _weights(device: torch.device, places: int) -> Tensor:
+    return _noise(device, places) | 1
 
 
 @functools.cache
-def _signs(device: torch.device) -> Tensor:
-    return (_noise(device) >> 63).float() * 2 + 1
+def _signs(device: torch.device, places: int) -> Tensor:
+    return (_noise(device, places) >> 63).float() * 2 + 1
 
 
 def _sketch(tensor: Tensor) -> Tensor:
@@ -242,7 +243,7 @@ def _sketch(tensor: Tensor) -> Tensor:
     dense = local(tensor.detach())
     dense = dense if dense.layout == torch.strided else dense.to_dense()
     flat = (torch.view_as_real(dense.resolve_conj()) if dense.is_complex() else dense).reshape(-1)
-    signs = _signs(flat.device)
+    signs = _signs(flat.device, _room(flat))
     if flat.numel() <= _BUCKETS:
         return flat.float() * signs[: flat.numel()]
     total = flat.new_zeros(_BUCKETS, dtype=torch.float32)
