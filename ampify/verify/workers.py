@@ -83,13 +83,15 @@ class Workers:
         return folder
 
     def run(self, job: Job) -> Outcome:
-        """Run the job's script once; raises WorkerFailed where the interpreter has no torch."""
+        """Run the job's script once; raises WorkerFailed where the interpreter cannot, as without torch."""
         path = job.out / "job.json"
         job.dump(path)
         printed = Printed()
         answer = self._ask({"job": str(path), "command": self._command(path)}, printed)
-        stacks = "\n".join(each.read_text("utf-8", "replace") for each in sorted(job.out.glob("stacks*.txt")))
+        if failed := _texts(job.out, "failed"):
+            raise WorkerFailed(failed)
         ended, code, seconds = answer["ended"], answer["code"], answer["seconds"]
+        stacks = _texts(job.out, "stacks")
         return Outcome(read(job.out), ended, code, seconds, str(printed), stacks, tuple(answer["left"]))
 
     def compare(self, spec: Path) -> Any:
@@ -153,6 +155,11 @@ class Workers:
             server.wait()
         for pipe in _pipes(server):
             pipe.close()
+
+
+def _texts(folder: Path, stem: str) -> str:
+    """What each rank wrote into its file of this name."""
+    return "\n".join(path.read_text("utf-8", "replace") for path in sorted(folder.glob(f"{stem}*.txt")))
 
 
 def _pipes(server: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_INSTALLED = ("site-packages", "dist-packages")
-_WORKER = os.path.join(os.path.dirname(os.path.realpath(__file__)), "")
+_OTHERS = tuple(os.path.join(os.path.dirname(path), "") for path in (os.path.realpath(__file__), os.__file__))
+"""The folders of the worker and of the standard library."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,16 @@ class Job:
 
     def owns(self, path: str) -> bool:
         """Whether the file belongs to the project: below a root, but not installed in an environment inside of it."""
-        real = os.path.realpath(path)
-        if not os.path.isabs(path) or real.startswith(_WORKER):
+        if not os.path.isabs(path) or _is_installed(path):
             return False
+        real = os.path.realpath(path)
         if real in self.overlay or real == self.script:
             return True
-        if any(part in _INSTALLED for part in real.split(os.sep)):
-            return False
-        return any(real.startswith(os.path.join(root, "")) for root in self.roots)
+        return not _is_installed(real) and any(real.startswith(os.path.join(root, "")) for root in self.roots)
+
+
+def _is_installed(path: str) -> bool:
+    """Seen from the path alone: links are followed for the few files that may be the project's."""
+    return (
+        f"{os.sep}site-packages{os.sep}" in path or f"{os.sep}dist-packages{os.sep}" in path or path.startswith(_OTHERS)
+    )

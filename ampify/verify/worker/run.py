@@ -12,13 +12,16 @@ import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import Any, Callable, NoReturn
 
 from . import overlay, world
 from .job import Job
 
+_WORKER = os.path.dirname(__file__)
 _MARGIN = 3.0
 """Seconds before the limit at which the stacks are written; a fifth of shorter limits."""
+_OLDEST = (2, 3)
 _FAREWELL = 5.0
 """Seconds that the script's clean-up may take."""
 
@@ -43,20 +46,27 @@ def main(path: str) -> NoReturn:
     """Run the job written at ``path`` and end this process, with the script's exit status."""
     job = Job.load(path)
     _expect_the_end(job)
+    try:
+        arm = _prepare(job)
+    except BaseException:  # noqa: BLE001 - nothing of the script has run: the failure is ours or the interpreter's
+        Path(job.file("failed", ".txt")).write_text(traceback.format_exc(), "utf-8")
+        os._exit(1)
+    arm.run()
+
+
+def _prepare(job: Job) -> _Arm:
     world.prepare(job)
+    torch = importlib.import_module("torch")  # only now: the environment had to be set before
+    if tuple(map(int, torch.__version__.split(".")[:2])) < _OLDEST:
+        raise RuntimeError(f"torch {torch.__version__} is older than {_OLDEST[0]}.{_OLDEST[1]}")
     recorder = _module("recorder").Recorder(job)
     for name, wanted in _INSTALLS:
         if wanted(job):
             _module(name).install(job, recorder)
-    recorder.emit("start", **_circumstances(job))
-    _Arm(job, recorder).run()
-
-
-def _circumstances(job: Job) -> dict[str, Any]:
-    torch = importlib.import_module("torch")  # only now: the environment had to be set before
     cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     python = platform.python_version()
-    return {"torch": torch.__version__, "python": python, "cuda": cuda, "pid": os.getpid(), "rank": job.rank}
+    recorder.emit("start", torch=torch.__version__, python=python, cuda=cuda, pid=os.getpid(), rank=job.rank)
+    return _Arm(job, recorder)
 
 
 def _module(name: str) -> Any:
@@ -141,8 +151,9 @@ def _exit_status(exit_: SystemExit) -> int:
 def _describe(error: BaseException, job: Job) -> dict[str, Any]:
     shown = traceback.TracebackException.from_exception(error)
     for each in _chain(shown):
-        if own := [frame for frame in each.stack if job.owns(frame.filename)]:
-            each.stack = traceback.StackSummary.from_list(own)
+        foreign = [frame for frame in each.stack if not frame.filename.startswith(_WORKER)]
+        own = [frame for frame in foreign if job.owns(frame.filename)]
+        each.stack = traceback.StackSummary.from_list(own or foreign)
     return {
         "type": type(error).__qualname__,
         "message": str(error),

@@ -88,6 +88,7 @@ def _warm_up() -> None:
     if "torch" not in sys.modules:
         importlib.import_module("torch")
         importlib.import_module("torch._dynamo")  # 1.7 s, at the latest when an optimizer steps
+        importlib.import_module(".recorder", __package__)
         files.captures()
         gc.collect()
         gc.freeze()
