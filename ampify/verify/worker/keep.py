@@ -28,7 +28,7 @@ def compare(spec: dict[str, Any]) -> dict[str, Any]:
     """How kept tensors differ: `{"pairs": [[path, path], ...]}` gives `{"pairs": [difference, ...]}`.
 
     A difference has `same` (bit for bit, in value, dtype and shape) and `shape` and `dtype` of both sides; where these
-    are equal `elements` and how many of them `differ`; where any does `largest` (absolute; "nan" where one side is NaN),
+    are equal `elements` and how many of them `differ`; where any does `largest` (absolute, "nan" for a NaN on one side),
     `tiny` (all are below 2**-126), and `first` and `worst`: index and both values of the first and of the largest.
     """
     with torch.no_grad():

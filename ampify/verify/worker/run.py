@@ -113,6 +113,7 @@ class _Arm:
 
     def _finish(self, status: str, code: int, error: dict[str, Any] | None = None) -> NoReturn:
         """Let the script's exit handlers run, for a while, then write the end and go."""
+        self._recorder.over = True
         timer = threading.Timer(_FAREWELL, self._end, (status, code, error))
         timer.daemon = True
         timer.start()
