@@ -786,7 +786,8 @@ class TestClipping:
         import torch.nn.utils.clip_grad
 
         w = nn.Parameter(torch.ones(4))
-        for clip, limit in ((clip_grad_norm_, 5.0), (torch.nn.utils.clip_grad.clip_grad_norm_, 1.0), (clip_grad_value_, 7.0)):
+        same = torch.nn.utils.clip_grad.clip_grad_norm_
+        for clip, limit in ((clip_grad_norm_, 5.0), (same, 1.0), (clip_grad_value_, 7.0)):
             w.grad = torch.full((4,), 2.0)
             clip((p for p in [w]), limit)
             print(w.grad[0].item())

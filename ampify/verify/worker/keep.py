@@ -28,8 +28,8 @@ def compare(spec: dict[str, Any]) -> dict[str, Any]:
     """How kept tensors differ: `{"pairs": [[path, path], ...]}` gives `{"pairs": [difference, ...]}`.
 
     A difference has `same` (bit for bit, in value, dtype and shape) and `shape` and `dtype` of both sides; where these
-    are equal `elements` and how many of them `differ`; where any does `largest` (absolute, "nan" for a NaN on one side),
-    `tiny` (all are below 2**-126), and `first` and `worst`: index and both values of the first and of the largest.
+    are equal `elements` and how many of them `differ`; where any does `largest` (absolute; "nan" for NaN), `tiny` (all
+    are below 2**-126), and `first` and `worst`: index and both values of the first and of the largest difference.
     """
     with torch.no_grad():
         return {"pairs": [_difference(_load(a), _load(b)) for a, b in spec["pairs"]]}
