@@ -29,6 +29,8 @@ def _deeds(outcome: Outcome) -> Iterator[str]:
 def _of_setup(request: Request, record: Record, bite: dict[str, float] | None) -> Iterator[str]:
     for start in record.of(Start):
         yield f"torch {start.torch}, Python {start.python}, {start.cuda or 'no CUDA device'}"
+    if (made := max(record.attempts.values(), default=0)) < request.steps:
+        yield f"the script made {made} of the {request.steps} steps that were asked for"
     if record.named("unfused"):
         yield "optimizers run unfused in the exact runs: fused kernels round once more while they unscale"
     if any(each.get("count") for each in record.named("compiled")):

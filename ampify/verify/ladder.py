@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
 from ampify.diagnostic import Diagnostic
-from ampify.verify import circumstances, coverage, ledger
+from ampify.verify import bands, bench, circumstances, coverage, ledger, numerics
 from ampify.verify.arms import EXACT, Arm, Runs, Track
+from ampify.verify.bench import BenchResult
 from ampify.verify.compare import Pair, differences
 from ampify.verify.endings import failure, innermost
+from ampify.verify.numerics import NumericsResult, Statistic
 from ampify.verify.record import Backward, Clip, Outcome, Raised, Scaler, Step
 from ampify.verify.replay import explained
 from ampify.verify.request import Request
 from ampify.verify.sources import Nothing, Sources, find
-from ampify.verify.verdict import Difference, Level, Place, Status, Verdict, Word, diagnose
+from ampify.verify.verdict import Channel, Difference, Level, Place, Status, Verdict, Word, diagnose
 from ampify.verify.workers import WorkerFailed, Workers
 
 L0 = ("L0", "two runs of the reference are the same")
@@ -26,6 +28,15 @@ L2S = ("L2s", "the same when an overflow skips a step")
 LEDGER = ("ledger", "the books of the loss scale are right")
 L3 = ("L3", "with AMP on, only rounding differs")
 L4 = ("L4", "what AMP gains")
+
+
+_WORDS: Mapping[str, Word] = {
+    "holds": "EQUIVALENT",
+    "fails": "NOT EQUIVALENT",
+    "not run": "PLUMBING-EQUIVALENT",
+}
+"""What follows from L3 where the levels before it hold."""
+_CHANNELS: Mapping[str, Channel] = {"gradients": "grads", "parameters": "params", "loss": "root"}
 
 
 class CannotRun(Exception):
@@ -111,7 +122,8 @@ def _cannot(runs: Runs, outcome: Outcome, flaw: Raised) -> CannotRun:
     reason = f"The original does not run, {when}{where}: {flaw.type}: {flaw.message}"
     if "nvidia driver" in flaw.message.lower() or "not compiled with cuda" in flaw.message.lower():
         reason += "; `--fake-cuda` imitates CUDA on the CPU"
-    return CannotRun(reason, flaw.traceback, place)
+    shown = f"{place.path}:{place.line}: {place.text}\n" if place and flaw.type == "Timeout" else ""
+    return CannotRun(reason, shown + flaw.traceback, place)
 
 
 def _bite(probe: Outcome) -> dict[str, float] | None:
@@ -127,7 +139,7 @@ class _Climb:
     """The levels of one request, once its reference runs."""
 
     def __init__(self, runs: Runs, reference: Arm, bite: dict[str, float] | None) -> None:
-        self.runs, self.reference, self.bite = runs, reference, bite
+        self.runs, self.request, self.reference, self.bite = runs, runs.request, reference, bite
         watch = coverage.watched(runs.sources)
         self.plain = replace(reference, name="candidate", side="candidate").but("L1 candidate", watch=watch)
         self.scaled = self.plain.but("L2 candidate", scaler="walk")
@@ -138,9 +150,15 @@ class _Climb:
         if repeated.status == "fails":
             return self._not_comparable(repeated)
         levels = [repeated, self._same_program(), *self._same_scaling()]
-        failed = any(level.status == "fails" for level in levels)
-        word: Word = "NOT EQUIVALENT" if failed else "PLUMBING-EQUIVALENT"
-        return self._verdict(word, levels)
+        if any(level.status == "fails" for level in levels):
+            why = "an exact level fails"
+            return self._verdict("NOT EQUIVALENT", [*levels, *(_idle(level, "not run", why) for level in (L3, L4))])
+        numbers = numerics.measure(self.runs.run, self.request) if self.request.numerics else None
+        gain = bench.measure(self.runs.run, self.request) if self.request.bench else None
+        word = _WORDS[numbers.status] if numbers else "PLUMBING-EQUIVALENT"
+        verdict = self._verdict(word, [*levels, _numbers_level(numbers), _gain_level(gain)])
+        more = (*(numbers.notes if numbers else ()), *(gain.notes if gain else ()))
+        return replace(verdict, numerics=numbers, bench=gain, notes=(*verdict.notes, *more))
 
     def _repeatable(self) -> Level:
         arms = (self.reference, self.reference.but("reference again"))
@@ -170,7 +188,7 @@ class _Climb:
 
     def _skipped(self, o: int, outcome: Outcome) -> tuple[tuple[int, int], list[Difference], Outcome]:
         """One optimizer gets an overflow, and its step is left out of the reference."""
-        n = max(1, min(self.runs.request.steps // 2, outcome.record.attempts[o]))
+        n = max(1, min(self.request.steps // 2, outcome.record.attempts[o]))
         skip = ({"optimizer": o, "attempt": n},)
         control = self.reference.but(f"L2s control {o}", skip=skip)
         candidate = self.scaled.but(f"L2s candidate {o}", skip=skip, skip_by="overflow")
@@ -196,7 +214,7 @@ class _Climb:
                 level, "ledger", entry.message, entry.step, entry.optimizer,
                 candidate_at=self.runs.sources.place(side, *entry.at) if entry.at else None,
             )
-            for entry in ledger.audit(outcome.record, self.runs.request.steps)
+            for entry in ledger.audit(outcome.record, self.request.steps)
         ]  # fmt: skip
 
     @property
@@ -225,17 +243,25 @@ class _Climb:
         ]
         return self._verdict("NOT COMPARABLE", levels, reason, place)
 
+    def _bands(self) -> Iterator[Level]:
+        why = "the reference does not repeat itself"
+        scaled = self._scalers(self.runs.run(self.plain))
+        yield _idle(L1, "band", bands.band(self.runs, self.reference, self.plain))
+        if scaled:
+            yield _idle(L2, "band", bands.band(self.runs, self.reference, self.scaled))
+        yield from (_idle(level, "not run", why) for level in (L2, L2S, LEDGER, L3, L4)[scaled:])
+
     def _verdict(self, word: Word, levels: list[Level], reason: str = "", place: Place | None = None) -> Verdict:
         runs, scaled = self.runs, self.watched[1] if len(self.watched) > 1 else None
         reference = runs.run(self.reference)
         verdict = Verdict(
-            title=runs.request.title,
+            title=self.request.title,
             word=word,
             mode=runs.sources.mode,
-            levels=(*levels, *_later(runs.request)),
+            levels=tuple(levels),
             reason=reason,
             unverified=coverage.unverified(runs.sources, self._covering) if self.watched else (),
-            notes=tuple(circumstances.notes(runs.request, reference, scaled, self.bite)),
+            notes=tuple(circumstances.notes(self.request, reference, scaled, self.bite)),
             touched=circumstances.touched(runs.outcomes),
             runs=tuple(runs.timings),
             losses=_losses(reference=reference, **({"candidate": self.watched[0]} if self.watched else {})),
@@ -244,7 +270,7 @@ class _Climb:
 
     def _diagnostics(self, verdict: Verdict, place: Place | None) -> Iterator[Diagnostic]:
         """At lines of the files as they are on disk."""
-        start = Place(str(self.runs.request.path or self.runs.request.module), 1)
+        start = Place(str(self.request.path or self.request.module), 1)
         if verdict.word == "NOT COMPARABLE":
             yield diagnose("AMP902", verdict.reason, place or start)
         for level in verdict.levels:
@@ -270,9 +296,27 @@ def _first(level: Level) -> str:
     return f"{difference.message} ({difference.reference} and {difference.candidate})"
 
 
-def _later(request: Request) -> Iterator[Level]:
-    yield _idle(L3, "not run", "`--numerics` runs it")
-    yield _idle(L4, "not run", "`--bench` measures it")
+def _numbers_level(found: NumericsResult | None) -> Level:
+    """L3, with a difference for each statistic that exceeds what rounding explains."""
+    if found is None:
+        return _idle(L3, "not run", "`--numerics` runs it")
+    if found.status != "fails":
+        return _idle(L3, found.status, found.summary)
+    name = found.layers[0].name if found.layers else ""
+    beyond = [_beyond(each, name) for each in found.statistics if each.exceeds]
+    return Level(*L3, "fails", found.summary, tuple(beyond or [Difference(L3[0], "root", found.summary)]))
+
+
+def _beyond(statistic: Statistic, layer: str) -> Difference:
+    relative = f"{statistic.value:.2g}, rounding explains {statistic.null:.2g}"
+    message = f"The relative deviation of the {statistic.name} is {relative}"
+    return Difference(L3[0], _CHANNELS[statistic.name], message, optimizer=statistic.optimizer, name=layer)
+
+
+def _gain_level(found: BenchResult | None) -> Level:
+    if found is None:
+        return _idle(L4, "not run", "`--bench` measures it")
+    return _idle(L4, "holds" if found.runs else "not run", found.summary)
 
 
 def _losses(**sides: Outcome) -> dict[str, tuple[float, ...]]:

@@ -57,8 +57,8 @@ def _with_values(difference: Difference, told: dict[str, Any] | None) -> Differe
     if worst := told.get("worst"):
         left, right = worst["values"]
         element = f" [{', '.join(map(str, worst['index']))}]" if worst["index"] else ""
-        share = f", {told['differ']} of {told['elements']} elements differ" if told["elements"] > 1 else ""
-        message = f"{difference.message.removesuffix(': other bits')}: by {told['largest']:.3g} at most{share}"
+        of_many = f" at most, {told['differ']} of {told['elements']} elements differ" if told["elements"] > 1 else ""
+        message = f"{difference.message.removesuffix(': other bits')}: by {float(told['largest']):.3g}{of_many}"
         return replace(difference, message=message, reference=f"{left}{element}", candidate=f"{right}{element}")
     if "shape" in told:
         left, right = (_kind(*side) for side in zip(told["dtype"], told["shape"], strict=True))

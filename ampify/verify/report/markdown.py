@@ -29,9 +29,8 @@ def _details(verdict: Verdict) -> Iterator[str]:
     items = [
         *([_escape(verdict.reason)] if verdict.reason else []),
         *(_difference(difference) for difference in words.differences(verdict)),
-        *(f"never ran, not verified: {_code(f'{words.place(p)}  {p.text}')}" for p in verdict.unverified),
-        *(f"the script also: {_escape(thing)}" for thing in verdict.touched),
-        *(_escape(note) for note in verdict.notes),
+        *(f"{head}: {_code(item)}" for head, items in list(words.lists(verdict))[:-1] for item in items),
+        *map(_escape, verdict.notes),
     ]
     if items:
         yield ""
@@ -46,7 +45,7 @@ def _difference(difference: Difference) -> str:
         for side, value, where in words.values(difference)
         if value or where
     ]
-    return f"{difference.level} {difference.channel}: {_escape(difference.message)} ({'; '.join(sides)})"
+    return f"{words.kind(difference)}: {_escape(difference.message)} ({'; '.join(sides)})"
 
 
 def _code(text: str) -> str:

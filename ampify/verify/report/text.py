@@ -45,11 +45,8 @@ def _report(verdict: Verdict) -> Iterator[Line]:
     yield from _table(verdict)
     for difference in words.differences(verdict):
         yield from _difference(difference)
-    yield from _list("never ran in these steps, not verified", [
-        f"{words.place(where)}  {where.text}" for where in verdict.unverified
-    ])  # fmt: skip
-    yield from _list("the script also", list(verdict.touched))
-    yield from ([("note: ", "bold"), (note, "")] for note in verdict.notes)
+    for head, items in words.lists(verdict):
+        yield from _list(head, items)
     yield [(verdict.word, _COLOURS[verdict.word]), (f": {verdict.reason}" if verdict.reason else "", "")]
     yield from ([("  " + line, "")] for line in verdict.details.splitlines())
 
@@ -63,11 +60,11 @@ def _table(verdict: Verdict) -> Iterator[Line]:
 
 
 def _difference(difference: Difference) -> Iterator[Line]:
-    yield [(f"{difference.level} {difference.channel}: ", "bold red"), (difference.message, "bold")]
+    yield [(f"{words.kind(difference)}: ", "bold red"), (difference.message, "bold")]
     for side, value, where in words.values(difference):
         if not value and not where:
             continue
-        yield [(f"  {side}: ", "blue"), (value, "")]
+        yield [(f"  {side}:", "blue"), (f" {value}" if value else "", "")]
         if where:
             yield [("    --> ", "blue"), (words.place(where), "")]
             yield [(f"      | {where.text}", "")]

@@ -36,6 +36,11 @@ def place(where: Place) -> str:
     return f"{where.path}:{where.line}"
 
 
+def kind(difference: Difference) -> str:
+    """The level and the channel, once where they are one."""
+    return " ".join(dict.fromkeys((difference.level, difference.channel)))
+
+
 def values(difference: Difference) -> Iterator[tuple[str, str, Place | None]]:
     """Both sides of a difference: which, its value, its place."""
     yield "reference", difference.reference, difference.reference_at
@@ -43,7 +48,26 @@ def values(difference: Difference) -> Iterator[tuple[str, str, Place | None]]:
 
 
 def differences(verdict: Verdict) -> list[Difference]:
-    return [difference for level in verdict.levels for difference in level.differences]
+    """All of them but those that an earlier level has shown already."""
+    found = [difference for level in verdict.levels for difference in level.differences]
+    return list({_what(difference): difference for difference in reversed(found)}.values())[::-1]
+
+
+def _what(difference: Difference) -> tuple[object, ...]:
+    return difference.channel, difference.step, difference.optimizer, difference.name, difference.candidate_at
+
+
+def lists(verdict: Verdict) -> Iterator[tuple[str, list[str]]]:
+    """What there is to tell beside the levels, each with its heading."""
+    yield "never ran in these steps, not verified", [f"{place(p)}  {p.text}" for p in verdict.unverified]
+    yield "the layers that deviate most", list(_layers(verdict))
+    yield "the script also", list(verdict.touched)
+    yield "notes", list(verdict.notes)
+
+
+def _layers(verdict: Verdict) -> Iterator[str]:
+    for layer in verdict.numerics.layers if verdict.numerics else ():
+        yield f"{layer.name}: {layer.value:.2g}, rounding explains {layer.null:.2g}"
 
 
 def count(number: int, noun: str) -> str:
