@@ -23,6 +23,8 @@ def imports(path):
         match node:
             case ast.Import(names=names):
                 yield from (alias.name for alias in names)
+            case ast.ImportFrom(level=1) if WORKER in path.parents:  # its package has no name that one could import
+                pass
             case ast.ImportFrom(module=module, names=names, level=level):
                 assert level == 0, f"{path} imports relatively"
                 yield from (f"{module}.{alias.name}" for alias in names)
@@ -63,6 +65,18 @@ def test_libraries_stay_where_they_belong(path):
     if own == "source":
         outside = used - sys.stdlib_module_names - {"ampify", "pathspec"}
         assert not outside
+
+
+@pytest.mark.parametrize("path", sorted(WORKER.glob("*.py")), ids=where)
+def test_the_worker_needs_torch_alone(path):
+    """It runs in the user's interpreter: Python 3.9, torch, nothing of ours."""
+    ast.parse(path.read_text("utf-8"), feature_version=(3, 9))
+    assert {top(name) for name in imports(path)} <= sys.stdlib_module_names | {"torch"}
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if WORKER not in p.parents], ids=where)
+def test_nothing_imports_the_worker(path):
+    assert not any(name.startswith("ampify.verify.worker") for name in imports(path))
 
 
 def loaded(code):

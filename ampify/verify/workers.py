@@ -67,6 +67,7 @@ class Workers:
 
     def __enter__(self) -> Workers:
         self.scratch = Path(tempfile.mkdtemp(prefix="ampify-")).resolve()
+        self._env["TMPDIR"] = str(self.scratch)  # torch makes folders there when it is imported
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -20,6 +20,7 @@ _CHANGERS = ("chmod", "chown", "lchown", "removexattr", "setxattr", "truncate", 
 _MAKERS = ("mkdir", "mkfifo", "mknod")
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _AT = ("dir_fd", "src_dir_fd", "dst_dir_fd")
+_OF_TWO = (disk.link, disk.rename, disk.replace, disk.symlink)
 _DEEP = (glob, pathlib)
 """Modules whose classes hold some of the functions."""
 
@@ -114,8 +115,9 @@ class Files:
         return lambda path: self._mirror.removing(path, real)
 
     def _link(self, src: Any, dst: Any, **_: Any) -> None:
-        """A copy: writing to a link of a file on the disk would change that file."""
-        shutil.copy2(self._mirror.reading(src), self._mirror.making(dst))
+        """To a copy in the mirror: writing to a link of a file on the disk would change that file."""
+        disk.lstat(self._mirror.reading(src))  # not there: that error
+        disk.link(self._mirror.writing(src), self._mirror.making(dst))
 
     def _symlink(self, src: Any, dst: Any, *args: Any, **kwargs: Any) -> None:
         place = self._mirror.making(dst)
@@ -147,9 +149,9 @@ class Files:
 def install(mirror: Mirror) -> None:
     """From now on the script writes to the mirror."""
     files = Files(mirror)
-    stand_ins = {id(disk.file): _as(disk.file, files.file, mirror)}
+    stand_ins = {id(disk.file): _as(disk.file, files.file)}
     for name, function in files.functions.items():
-        stand_ins[id(getattr(disk, name))] = _as(getattr(disk, name), function, mirror)
+        stand_ins[id(getattr(disk, name))] = _as(getattr(disk, name), function)
         setattr(os, name, stand_ins[id(getattr(disk, name))])
     builtins.open = io.open = stand_ins[id(disk.file)]
     for owner, name, held in captures():
@@ -199,8 +201,8 @@ def captures() -> tuple[tuple[Any, str, Any], ...]:
     return tuple(found)
 
 
-def _as(real: Any, function: Callable[..., Any], mirror: Mirror) -> Callable[..., Any]:
-    """``function`` under the name of ``real``, which does what is relative to open folders; errors name no mirror."""
+def _as(real: Any, function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function`` under the name of ``real``, which does what is relative to open folders; errors name the given."""
 
     @functools.wraps(real)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -209,12 +211,9 @@ def _as(real: Any, function: Callable[..., Any], mirror: Mirror) -> Callable[...
         try:
             return function(*args, **kwargs)
         except OSError as error:
-            error.filename = _shown(error.filename, mirror)
-            error.filename2 = _shown(error.filename2, mirror)
+            given = (*args, *kwargs.values(), ".", ".")
+            error.filename = given[0]
+            error.filename2 = given[1] if real in _OF_TWO else None
             raise
 
     return call
-
-
-def _shown(name: Any, mirror: Mirror) -> Any:
-    return mirror.shown(name) if isinstance(name, str) else name
