@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,8 @@ _WORD = (1 << 64) - 1
 _FOLD = 0x9E3779B97F4A7C15
 _CHUNK = {"cuda": 1 << 22, "cpu": 1 << 18}
 """Elements that are multiplied at once; a product takes 8 bytes each, on the CPU it stays in the cache."""
+_SMALL, _BATCH = 1 << 14, 256
+"""Elements of a tensor that is digested together with others of its kind, and how many of them are at most."""
 _BUCKETS = 1024
 _SHIFT = 8191
 """How far the signs move on from chunk to chunk: elements a chunk apart share a bucket and must not share a sign."""
@@ -77,14 +80,13 @@ class Digests(Pending):
     """
 
     def __init__(self, tensors: Sequence[Tensor | None]) -> None:
-        self._labels: list[str | None] = []
-        self._counts: list[int] = []
-        sums: list[Tensor] = []
+        self._labels: list[tuple[str | None, int]] = []
+        flats: list[Tensor] = []
         for tensor in tensors:
-            label, found = _sums(tensor)
-            self._labels.append(label)
-            self._counts.append(len(found))
-            sums += found
+            label, found = _read(tensor)
+            self._labels.append((label, len(found)))
+            flats += found
+        self._places, sums = _weighed(flats)
         self._transfer = Transfer(sums)
 
     def ready(self) -> bool:
@@ -95,8 +97,11 @@ class Digests(Pending):
 
     @functools.cached_property
     def _found(self) -> list[str | None]:
-        sums = iter([int(each) for each in self._transfer.result()])
-        return [_fold(label, [next(sums) for _ in range(count)]) for label, count in zip(self._labels, self._counts)]
+        sums = [each.tolist() for each in self._transfer.result()]
+        flats = iter(self._places)
+        return [
+            _fold(label, [sums[i][j] for _ in range(count) for i, j in next(flats)]) for label, count in self._labels
+        ]
 
 
 class Part(Pending):
@@ -160,19 +165,30 @@ def local(tensor: Tensor) -> Tensor:
     """What this process holds of a tensor that may be sharded, where we can compute: on the CPU or on CUDA."""
     if hasattr(tensor, "to_local"):
         tensor = tensor.to_local()
-    return tensor if tensor.device.type in _CHUNK or tensor.is_meta else tensor.cpu()
+    return tensor if tensor.device.type in _CHUNK else tensor.cpu()
 
 
-def _sums(tensor: Tensor | None) -> tuple[str | None, list[Tensor]]:
-    """What the host adds to a digest, and the sums it is made of."""
+def _read(tensor: Tensor | None) -> tuple[str | None, list[Tensor]]:
+    """What the host adds to a digest, and the bits it is made of, as flat whole numbers."""
     if tensor is None:
         return None, []
     try:
+        if type(tensor) in _PLAIN and tensor.layout is torch.strided and tensor.device.type in _CHUNK:
+            return _label(tensor.shape, (tensor.dtype,), (tensor.shape,)), [_bits(tensor.detach())]
         parts = _parts(local(tensor.detach()))
-        sums = [total for part in parts for total in _weighed(_bits(part))]
+        label = _label(tensor.shape, tuple(part.dtype for part in parts), tuple(part.shape for part in parts))
+        return label, [_bits(part) for part in parts]
     except Exception as error:  # noqa: BLE001 a tensor of a strange kind must not end the script
         return f"? {tensor.dtype} {tuple(tensor.shape)}: {type(error).__name__}: {error}", []
-    return " ".join(f"{part.dtype} {tuple(part.shape)}" for part in parts) + f" of {tuple(tensor.shape)}", sums
+
+
+_PLAIN = (Tensor, torch.nn.Parameter)
+"""Classes without surprises, which most tensors have: the rest of `_read` costs as much as the digest itself."""
+
+
+@functools.lru_cache(maxsize=4096)
+def _label(shape: torch.Size, dtypes: tuple[torch.dtype, ...], shapes: tuple[torch.Size, ...]) -> str:
+    return " ".join(f"{dtype} {tuple(each)}" for dtype, each in zip(dtypes, shapes)) + f" of {tuple(shape)}"
 
 
 def _parts(tensor: Tensor) -> list[Tensor]:
@@ -191,20 +207,55 @@ def _bits(tensor: Tensor) -> Tensor:
     """The bits as a flat tensor of whole numbers."""
     if tensor.is_complex():
         tensor = torch.view_as_real(tensor.resolve_conj())
-    flat = tensor.resolve_neg().contiguous().view(-1)
+    if tensor.is_neg():
+        tensor = tensor.resolve_neg()
+    flat = tensor.contiguous().view(-1)
     return flat.view(_BITS[flat.element_size()])
 
 
-def _weighed(bits: Tensor) -> list[Tensor]:
-    """The sum of each chunk, every element times the weight of its place, modulo 2**64."""
-    weights = _weights(bits.device, _room(bits))
-    chunks = torch.split(bits, weights.numel()) if bits.numel() else ()
-    return [(chunk * weights[: chunk.numel()]).sum() for chunk in chunks]
+def _weighed(flats: Sequence[Tensor]) -> tuple[list[list[tuple[int, int]]], list[Tensor]]:
+    """The sum of each chunk of each flat tensor, every element times the weight of its place, modulo 2**64.
+
+    For each tensor the places of its sums (which tensor of sums, which element), and the tensors of sums.
+    """
+    places: list[list[tuple[int, int]]] = [[] for _ in flats]
+    sums: list[Tensor] = []
+    batches: dict[tuple[torch.device, torch.dtype], list[int]] = {}
+    for i, flat in enumerate(flats):
+        if flat.numel() <= _SMALL:
+            batches.setdefault((flat.device, flat.dtype), []).append(i)
+            continue
+        weights = _weights(flat.device, _room(flat.device, flat.numel()))
+        for chunk in torch.split(flat, weights.numel()):
+            places[i].append((len(sums), 0))
+            sums.append((chunk * weights[: chunk.numel()]).sum())
+    for batch in batches.values():
+        for start in range(0, len(batch), _BATCH):
+            some = batch[start : start + _BATCH]
+            for j, i in enumerate(some):
+                places[i].append((len(sums), j))
+            sums.append(_together([flats[i] for i in some]))
+    return places, sums
 
 
-def _room(flat: Tensor) -> int:
+def _together(flats: Sequence[Tensor]) -> Tensor:
+    """The sums of small tensors in four operations: those of a model are mostly small, and launches cost the most."""
+    weights, ends = _layout(flats[0].device, tuple(flat.numel() for flat in flats))
+    totals = torch.cumsum(torch.cat(list(flats)) * weights, 0)
+    return torch.diff(torch.cat([totals.new_zeros(1), totals])[ends])
+
+
+@functools.lru_cache(maxsize=32)
+def _layout(device: torch.device, sizes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """The weights of tensors that lie one behind the other, and where each begins and the last one ends."""
+    weights = _weights(device, _room(device, max(sizes)))
+    ends = torch.tensor([0, *itertools.accumulate(sizes)], device=device)
+    return torch.cat([weights[:size] for size in sizes]), ends
+
+
+def _room(device: torch.device, count: int) -> int:
     """Places of a chunk: a power of two, no more than are needed, so that small models have small tables."""
-    return min(_CHUNK[flat.device.type], 1 << max(10, (flat.numel() - 1).bit_length()))
+    return min(_CHUNK[device.type], 1 << max(10, (count - 1).bit_length()))
 
 
 def _fold(label: str | None, sums: list[int]) -> str | None:
@@ -243,11 +294,11 @@ def _sketch(tensor: Tensor) -> Tensor:
     dense = local(tensor.detach())
     dense = dense if dense.layout == torch.strided else dense.to_dense()
     flat = (torch.view_as_real(dense.resolve_conj()) if dense.is_complex() else dense).reshape(-1)
-    signs = _signs(flat.device, _room(flat))
+    signs = _signs(flat.device, _room(flat.device, flat.numel()))
     if flat.numel() <= _BUCKETS:
         return flat.float() * signs[: flat.numel()]
     total = flat.new_zeros(_BUCKETS, dtype=torch.float32)
     for i, chunk in enumerate(torch.split(flat, signs.numel())):
-        signed = chunk.float() * signs.roll(i * _SHIFT)[: chunk.numel()]
+        signed = chunk.float() * (signs.roll(i * _SHIFT) if i else signs)[: chunk.numel()]
         total += torch.nn.functional.pad(signed, (0, -chunk.numel() % _BUCKETS)).view(-1, _BUCKETS).sum(0)
     return total
