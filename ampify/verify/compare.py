@@ -13,7 +13,7 @@ from ampify.verify.endings import failure
 from ampify.verify.record import Backward, Event, Grads, Names, Outcome, Params, Record, Value
 from ampify.verify.record import Place as RawPlace
 from ampify.verify.sources import Sources
-from ampify.verify.verdict import Channel, Difference, Place
+from ampify.verify.verdict import Channel, Difference, Place, count
 
 Key = tuple[str, int | None, int, int]
 """A tensor of a run: kind, optimizer, attempt (which backward call), index."""
@@ -110,11 +110,20 @@ def _tensors(pair: Pair) -> Iterator[tuple[int, Difference]]:
         step = n + 1 if o is None else n
         missing = ["a gradient is missing" for each in (mine, other) if each.digest is None]
         name = _name(pair.left, key)
+        values = [_shown(each) for each in (mine, other)]
         message = f"{_what(channel, name, o, step)}: {missing[0] if missing else 'other bits'}"
         yield index[id(mine.event)], pair.difference(
             channel, message, mine.event.at, other.event.at, step=step, optimizer=o, name=name,
-            values=(mine.digest or "missing", other.digest or "missing"),
+            values=(values[0], values[1]),
         )  # fmt: skip
+
+
+def _shown(tensor: Tensor) -> str:
+    """A loss is known as a number; of other tensors there are only the bits."""
+    match tensor.event:
+        case Backward(x=x):
+            return repr(x)
+    return f"digest {tensor.digest}" if tensor.digest else "missing"
 
 
 def _what(channel: Channel, name: str, optimizer: int | None, step: int) -> str:
@@ -160,7 +169,7 @@ def _raises(pair: Pair) -> Iterator[Difference]:
     step = max(pair.right.attempts.values(), default=0)
     message = f"The candidate ends with `{texts[1]}`" if other else f"Only the reference ends with `{texts[0]}`"
     yield pair.difference(
-        "raises", f"{message} after {step} steps", mine.at if mine else None, other.at if other else None,
+        "raises", f"{message} after {count(step, 'step')}", mine.at if mine else None, other.at if other else None,
         step=step, values=(texts[0], texts[1]),
     )  # fmt: skip
 

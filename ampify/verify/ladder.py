@@ -18,7 +18,7 @@ from ampify.verify.record import Backward, Clip, Outcome, Raised, Scaler, Step
 from ampify.verify.replay import explained
 from ampify.verify.request import Request
 from ampify.verify.sources import Nothing, Sources, find
-from ampify.verify.verdict import Channel, Difference, Level, Place, Status, Verdict, Word, diagnose
+from ampify.verify.verdict import Channel, Difference, Level, Place, Status, Verdict, Word, count, diagnose
 from ampify.verify.workers import WorkerFailed, Workers
 
 L0 = ("L0", "two runs of the reference are the same")
@@ -115,7 +115,7 @@ def _must_run(runs: Runs, outcome: Outcome) -> None:
 
 def _cannot(runs: Runs, outcome: Outcome, flaw: Raised) -> CannotRun:
     steps = max(outcome.record.attempts.values(), default=0)
-    when = f"after {steps} steps" if steps else "before its first step"
+    when = f"after {count(steps, 'step')}" if steps else "before its first step"
     at = (innermost(outcome.stacks, runs.request.roots) if flaw.type == "Timeout" else None) or flaw.at
     place = runs.sources.place(runs.sources.reference, *at) if at else None
     where = f", at {place.path}:{place.line}" if place else ""
@@ -162,7 +162,9 @@ class _Climb:
 
     def _repeatable(self) -> Level:
         arms = (self.reference, self.reference.but("reference again"))
-        pairs = self._pairs(L0[0], self.runs.run(arms[0]), self.runs.run(arms[1], again=1))
+        sources = replace(self.runs.sources, candidate=self.runs.sources.reference)
+        outcomes = self.runs.run(arms[0]), self.runs.run(arms[1], again=1)
+        pairs = [Pair(L0[0], *outcomes, sources, None, rank) for rank in outcomes[0].records]
         found = [difference for pair in pairs for difference in differences(pair)]
         return _level(L0, found)
 
@@ -200,12 +202,9 @@ class _Climb:
     ) -> tuple[list[Difference], Outcome]:
         left, right = self.runs.run(reference), self.runs.run(candidate)
         self.watched.append(right)
-        pairs = self._pairs(level[0], left, right, skipped)
+        pairs = [Pair(level[0], left, right, self.runs.sources, skipped, rank) for rank in left.records]
         arms = (reference, candidate)
         return [d for pair in pairs for d in explained(differences(pair), pair, arms, self.runs)], right
-
-    def _pairs(self, level: str, left: Outcome, right: Outcome, skipped: tuple[int, int] | None = None) -> list[Pair]:
-        return [Pair(level, left, right, self.runs.sources, skipped, rank) for rank in left.records]
 
     def _books(self, level: str, outcome: Outcome) -> list[Difference]:
         side = self.runs.sources.candidate

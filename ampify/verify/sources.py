@@ -22,6 +22,10 @@ from ampify.syntax.tree import Unreadable
 from ampify.verify.verdict import Mode, Place
 
 
+_REASONS = ("AMP0", "AMP904")
+"""Codes that tell why a step is not converted."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sources:
     """Reference and candidate: the files whose text differs from the disk. ``mode`` tells where they come from."""
@@ -80,7 +84,7 @@ def _converted(texts: Mapping[Path, str], settings: Callable[[Path], Settings]) 
             candidate[path] = after
     if candidate:
         return Sources({}, candidate, "convert")
-    refusals = tuple((_place(d, texts), f"{d.code}: {d.message}") for d in left if d.code.startswith("AMP0"))
+    refusals = tuple((_place(d, texts), f"{d.code}: {d.message}") for d in left if d.code.startswith(_REASONS))
     why = "no training step can be converted" if refusals else "there is no training step in the files it loads"
     return Nothing(f"There is no AMP in the files that the script loads, and {why}", refusals)
 

@@ -123,3 +123,8 @@ def diagnose(code: Literal["AMP901", "AMP902"], message: str, place: Place) -> D
     start = source.offset(place.line, 0) if known else 0
     start += len(source.indent(start))
     return Diagnostic(place.path, Span(start, source.line_end(start)), code, row.name, row.severity, message)
+
+
+def count(number: int, noun: str) -> str:
+    """A number and what it counts."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

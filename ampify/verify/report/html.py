@@ -30,6 +30,6 @@ def page(verdicts: Sequence[Verdict]) -> str:
     ).from_string(_TEMPLATE.read_text("utf-8"))
     shown = [(verdict, [Markup(svg) for svg in plots(verdict)]) for verdict in verdicts]
     return template.render(
-        shown=shown, mode=words.mode, kind=words.kind, result=words.result, differences=words.differences, values=words.values,
-        place=words.place, lists=words.lists,
+        shown=shown, mode=words.mode, kind=words.kind, result=words.result, differences=words.differences,
+        values=words.values, place=words.place, lists=words.lists,
     )  # fmt: skip

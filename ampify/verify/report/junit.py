@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from ampify.verify.report.text import text
-from ampify.verify.report.words import count
-from ampify.verify.verdict import Level, Verdict
+from ampify.verify.verdict import Level, Verdict, count
 
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What XML 1.0 cannot hold, such as the colour codes in a traceback."""

@@ -68,7 +68,3 @@ def lists(verdict: Verdict) -> Iterator[tuple[str, list[str]]]:
 def _layers(verdict: Verdict) -> Iterator[str]:
     for layer in verdict.numerics.layers if verdict.numerics else ():
         yield f"{layer.name}: {layer.value:.2g}, rounding explains {layer.null:.2g}"
-
-
-def count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
