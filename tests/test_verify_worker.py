@@ -34,8 +34,6 @@ def step():
     return loss.item()
 """
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="runs need a POSIX system")
-
 
 @pytest.fixture(scope="module")
 def workers(tmp_path_factory):
@@ -276,9 +274,28 @@ def test_a_script_that_catches_everything(run, handler):
     assert (outcome.ended, end.status, end.swallowed, end.attempts) == ("exit", "stopped", True, {0: 3})
 
 
-def test_a_clean_up_that_never_ends(run):
-    outcome = run(STEPS + "import atexit, time\natexit.register(time.sleep, 600)\nwhile True:\n    step()\n")
+@pytest.mark.parametrize(
+    "loop",
+    [
+        "import atexit, time\natexit.register(time.sleep, 600)\nwhile True:\n    step()\n",
+        "import time\ntry:\n    while True:\n        step()\nfinally:\n    time.sleep(600)\n",
+    ],
+)
+def test_a_clean_up_that_never_ends(run, loop):
+    outcome = run(STEPS + loop)
     assert (outcome.ended, outcome.record.end.status) == ("exit", "stopped")
+
+
+def test_a_script_that_trains_in_a_thread(run):
+    loop = "import threading\ndef train():\n    while True:\n        step()\nthreading.Thread(target=train).start()\n"
+    end = run(STEPS + loop).record.end
+    assert (end.status, end.attempts) == ("stopped", {0: 3})
+
+
+def test_idle_threads_do_not_hold_the_end_up(run):
+    text = "from concurrent.futures import ThreadPoolExecutor\npool = ThreadPoolExecutor()\npool.submit(print, 'ran')\n"
+    outcome = run(text)
+    assert (outcome.record.end.status, outcome.output) == ("completed", "ran\n")
 
 
 def test_changes_of_the_folder(run, project):

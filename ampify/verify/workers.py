@@ -66,6 +66,8 @@ class Workers:
         self._arms = 0
 
     def __enter__(self) -> Workers:
+        if os.name != "posix":
+            raise WorkerFailed("scripts are run on Linux and macOS only")
         self.scratch = Path(tempfile.mkdtemp(prefix="ampify-")).resolve()
         self._env["TMPDIR"] = str(self.scratch)  # torch makes folders there when it is imported
         return self

@@ -39,6 +39,8 @@ class Recorder:
         """Of the optimizers; see `optimizers.watch`."""
         self.hard_stop: Callable[[], None] = lambda: os._exit(0)
         """Finishes and leaves the process; called when the script holds `Stop` back and goes on."""
+        self.on_stop: Callable[[], None] = lambda: None
+        """Called before `Stop` is raised for the first time."""
         self.stopped, self.over = False, False
         """Whether `Stop` was raised, and whether the script has come to its end: its exit handlers are not watched."""
         self._pid, self._began, self._finished, self._swallowed = os.getpid(), time.monotonic(), False, False
@@ -181,7 +183,9 @@ class Recorder:
 
     def _stop(self) -> None:
         self._drain(len(self._queue))
-        self.stopped = True
+        if not self.stopped:
+            self.stopped = True
+            self.on_stop()
         raise Stop
 
     def _leave(self) -> None:

@@ -22,7 +22,7 @@ _WORKER = os.path.dirname(__file__)
 _MARGIN = 3.0
 """Seconds before the limit at which the stacks are written; a fifth of shorter limits."""
 _OLDEST = (2, 3)
-_FAREWELL = 5.0
+_FAREWELL = 10.0
 """Seconds that the script's clean-up may take."""
 
 _INSTALLS: list[tuple[str, Callable[[Job], bool]]] = [
@@ -86,7 +86,9 @@ class _Arm:
     def __init__(self, job: Job, recorder: Any) -> None:
         self._job, self._recorder = job, recorder
         self._pid, self._leave, self._modes = os.getpid(), os._exit, ExitStack()
-        recorder.hard_stop = self._hard_stop
+        self._ending = threading.RLock()
+        recorder.hard_stop = self._end
+        recorder.on_stop = self._say_farewell
         os._exit = self._script_leaves
 
     def run(self) -> NoReturn:
@@ -98,12 +100,8 @@ class _Arm:
         except SystemExit as exit_:
             status, code = "exit", _exit_status(exit_)
         except BaseException as raised:  # noqa: BLE001 - also what stops the run
-            status, code, error = "error", 1, raised
-        if self._recorder.stopped:
-            status, code, error = "stopped", 0, None
-        if error is not None:
-            traceback.print_exception(type(error), error, error.__traceback__)
-        self._finish(status, code, _describe(error, self._job) if error is not None else None)
+            status, code, error = "error", 1, _describe(raised, self._job)
+        self._finish(status, code, error)
 
     def _enter_modes(self) -> None:
         if self._job.rounding is not None:
@@ -111,33 +109,39 @@ class _Arm:
         if self._job.count:
             self._modes.enter_context(_module("operations").mode(self._job, self._recorder))
 
-    def _finish(self, status: str, code: int, error: dict[str, Any] | None = None) -> NoReturn:
-        """Let the script's exit handlers run, for a while, then write the end and go."""
+    def _finish(self, status: str, code: int, error: dict[str, Any] | None) -> NoReturn:
+        """As Python ends: what was raised is shown, threads are waited for, exit handlers run (for a while only)."""
+        if not self._recorder.stopped:
+            sys.stderr.write(error["traceback"] if error else "")
+            threading._shutdown()  # type: ignore[attr-defined]  # the script may train in a thread
         self._recorder.over = True
-        timer = threading.Timer(_FAREWELL, self._end, (status, code, error))
-        timer.daemon = True
-        timer.start()
+        self._say_farewell(status, code, error)
         with suppress(BaseException):
             atexit._run_exitfuncs()
         self._end(status, code, error)
 
-    def _end(self, status: str, code: int, error: dict[str, Any] | None) -> NoReturn:
-        with suppress(Exception):
-            self._modes.close()
-        self._recorder.finish(status, code, error)
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(Exception):
-                stream.flush()
-        self._leave(code)
+    def _say_farewell(self, *end: Any) -> None:
+        """From now on the script has a few seconds: clean-up may hang when there is nothing left to clean up after."""
+        timer = threading.Timer(_FAREWELL, self._end, end)
+        timer.daemon = True
+        timer.start()
 
-    def _hard_stop(self) -> NoReturn:
-        """The script went on after the last step: it caught what was to stop it."""
-        self._end("stopped", 0, None)
+    def _end(self, status: str = "stopped", code: int = 0, error: dict[str, Any] | None = None) -> NoReturn:
+        with self._ending:
+            if self._recorder.stopped:
+                status, code, error = "stopped", 0, None
+            with suppress(Exception):
+                self._modes.close()
+            self._recorder.finish(status, code, error)
+            for stream in (sys.stdout, sys.stderr):
+                with suppress(Exception):
+                    stream.flush()
+            self._leave(code)
 
     def _script_leaves(self, status: int) -> NoReturn:
         """What `os._exit` does in the script, and in the processes that it forks."""
         if os.getpid() == self._pid:
-            self._end("os._exit", status, None)
+            self._end("os._exit", status)
         self._leave(status)
 
 

@@ -13,6 +13,7 @@ import sys
 import time
 import traceback
 import warnings
+from contextlib import suppress
 from typing import Any
 
 from . import files, run
@@ -66,7 +67,7 @@ def serve() -> None:
             answer = _arm(host, wake, **host.request())
             os.write(replies, json.dumps(answer).encode() + b"\n")
     except HostGone:
-        _end_all()
+        return
 
 
 def _arm(host: Host, wake: int, job: str, command: list[str] | None = None) -> dict[str, Any]:
@@ -77,8 +78,10 @@ def _arm(host: Host, wake: int, job: str, command: list[str] | None = None) -> d
         return {"failed": traceback.format_exc()}
     began = time.monotonic()
     pid = _start(job, command)
-    status = _wait(pid, began + Job.load(job).timeout, host, wake)
-    left = _end_all()
+    try:
+        status = _wait(pid, began + Job.load(job).timeout, host, wake)
+    finally:
+        left = _end_all(pid)
     ended, code = ("timeout", 0) if status is None else _how(status)
     return {"ended": ended, "code": code, "seconds": time.monotonic() - began, "left": left}
 
@@ -146,12 +149,17 @@ def _how(status: int) -> tuple[str, int]:
     return "exit", os.WEXITSTATUS(status)
 
 
-def _end_all() -> list[str]:
-    """End every process that an arm left behind: whoever loses its parent becomes a child of this process."""
+def _end_all(arm: int) -> list[str]:
+    """End every process of an arm, and tell which were left behind; on Linux those count that left its group too.
+
+    There whoever loses its parent becomes a child of this process.
+    """
     deadline = time.monotonic() + _GRACE
     while (running := _running()) and time.monotonic() < deadline:
         time.sleep(0.01)
     left = sorted(running.values())
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(arm, signal.SIGKILL)
     while True:
         for pid in _running():
             os.kill(pid, signal.SIGKILL)
