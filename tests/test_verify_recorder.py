@@ -61,7 +61,6 @@ class TestDigests:
 
     def test_chunks_are_folded_in_their_order(self, monkeypatch):
         monkeypatch.setitem(digest._CHUNK, "cpu", 8)
-        monkeypatch.setattr(digest, "_SMALL", 8)
         content = bytes(range(160))
         assert one(tensor_of(content, torch.float32)) == oracle(content, 4, "torch.float32 (40,) of (40,)", 8)
         assert one(tensor_of(content[32:] + content[:32], torch.float32)) != one(tensor_of(content, torch.float32))
@@ -99,7 +98,7 @@ class TestDigests:
         assert one(torch.arange(10.0)[::2]) == one(torch.tensor([0.0, 2, 4, 6, 8]))
 
     def test_company_does_not_tell(self):
-        sizes = [3, 1000, 0, 16_384, 16_385, 40_000, 1]
+        sizes = [3, 1000, 0, 3, 300_000, 100_000, 100_000, 100_000, 1]
         tensors = [torch.randn(size, dtype=dtype) for size in sizes for dtype in (torch.float32, torch.float64)]
         assert digests(*tensors) == [one(tensor) for tensor in tensors]
         many = [torch.full((2,), float(i)) for i in range(700)]

@@ -5,20 +5,18 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
-import itertools
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
 
 import torch
 
 Tensor = torch.Tensor
+T = TypeVar("T")
 
 _WORD = (1 << 64) - 1
 _FOLD = 0x9E3779B97F4A7C15
 _CHUNK = {"cuda": 1 << 22, "cpu": 1 << 18}
 """Elements that are multiplied at once; a product takes 8 bytes each, on the CPU it stays in the cache."""
-_SMALL, _BATCH = 1 << 14, 256
-"""Elements of a tensor that is digested together with others of its kind, and how many of them are at most."""
 _BUCKETS = 1024
 _SHIFT = 8191
 """How far the signs move on from chunk to chunk: elements a chunk apart share a bucket and must not share a sign."""
@@ -46,7 +44,7 @@ class Transfer:
         self._homes: dict[torch.device, list[int]] = {}
         for i, part in enumerate(parts):
             self._homes.setdefault(part.device, []).append(i)
-        self._copies = [_to_host(torch.cat([parts[i].reshape(-1) for i in home])) for home in self._homes.values()]
+        self._copies = [_to_host(torch.cat([parts[i] for i in home])) for home in self._homes.values()]
 
     def ready(self) -> bool:
         return all(done is None or done.query() for _, done in self._copies)
@@ -216,46 +214,33 @@ def _bits(tensor: Tensor) -> Tensor:
 def _weighed(flats: Sequence[Tensor]) -> tuple[list[list[tuple[int, int]]], list[Tensor]]:
     """The sum of each chunk of each flat tensor, every element times the weight of its place, modulo 2**64.
 
-    For each tensor the places of its sums (which tensor of sums, which element), and the tensors of sums.
+    For each tensor the places of its sums (which tensor of sums, which element), and the tensors of sums. Chunks of one
+    size are summed together: a model has many small tensors of few sizes, and there launches cost more than the work.
     """
-    places: list[list[tuple[int, int]]] = [[] for _ in flats]
+    chunks = [_chunks(flat) for flat in flats]
+    alike: dict[tuple[torch.device, torch.dtype, int], list[tuple[int, int]]] = {}
+    for i, some in enumerate(chunks):
+        for j, chunk in enumerate(some):
+            alike.setdefault((chunk.device, chunk.dtype, chunk.numel()), []).append((i, j))
+    places: dict[tuple[int, int], tuple[int, int]] = {}
     sums: list[Tensor] = []
-    batches: dict[tuple[torch.device, torch.dtype], list[int]] = {}
-    for i, flat in enumerate(flats):
-        if flat.numel() <= _SMALL:
-            batches.setdefault((flat.device, flat.dtype), []).append(i)
-            continue
-        weights = _weights(flat.device, _room(flat.device, flat.numel()))
-        for chunk in torch.split(flat, weights.numel()):
-            places[i].append((len(sums), 0))
-            sums.append((chunk * weights[: chunk.numel()]).sum())
-    for batch in batches.values():
-        for start in range(0, len(batch), _BATCH):
-            some = batch[start : start + _BATCH]
-            for j, i in enumerate(some):
-                places[i].append((len(sums), j))
-            sums.append(_together([flats[i] for i in some]))
-    return places, sums
+    for (device, _, size), members in alike.items():
+        for part in _slices(members, max(1, _CHUNK[device.type] // size)):
+            places.update((member, (len(sums), row)) for row, member in enumerate(part))
+            rows = [chunks[i][j] for i, j in part]
+            table = (rows[0] if len(rows) == 1 else torch.cat(rows)).view(len(rows), size)
+            sums.append((table * _weights(device, size)).sum(1))
+    return [[places[i, j] for j in range(len(some))] for i, some in enumerate(chunks)], sums
 
 
-def _together(flats: Sequence[Tensor]) -> Tensor:
-    """The sums of small tensors in four operations: those of a model are mostly small, and launches cost the most."""
-    weights, ends = _layout(flats[0].device, tuple(flat.numel() for flat in flats))
-    totals = torch.cumsum(torch.cat(list(flats)) * weights, 0)
-    return torch.diff(torch.cat([totals.new_zeros(1), totals])[ends])
+def _chunks(flat: Tensor) -> Sequence[Tensor]:
+    size, most = flat.numel(), _CHUNK[flat.device.type]
+    return torch.split(flat, most) if size > most else [flat] if size else []
 
 
-@functools.lru_cache(maxsize=32)
-def _layout(device: torch.device, sizes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """The weights of tensors that lie one behind the other, and where each begins and the last one ends."""
-    weights = _weights(device, _room(device, max(sizes)))
-    ends = torch.tensor([0, *itertools.accumulate(sizes)], device=device)
-    return torch.cat([weights[:size] for size in sizes]), ends
-
-
-def _room(device: torch.device, count: int) -> int:
-    """Places of a chunk: a power of two, no more than are needed, so that small models have small tables."""
-    return min(_CHUNK[device.type], 1 << max(10, (count - 1).bit_length()))
+def _slices(members: list[T], most: int) -> Iterator[list[T]]:
+    for start in range(0, len(members), most):
+        yield members[start : start + most]
 
 
 def _fold(label: str | None, sums: list[int]) -> str | None:
@@ -267,6 +252,7 @@ def _fold(label: str | None, sums: list[int]) -> str | None:
     return hashlib.blake2b(f"{label} {total}".encode(), digest_size=8).hexdigest()
 
 
+@functools.cache
 def _noise(device: torch.device, places: int) -> Tensor:
     """Pseudo-random int64, one for each place: splitmix64, so that no generator of the script moves on."""
     z = (torch.arange(places, dtype=torch.int64, device=device) + 1) * _signed(_FOLD)
@@ -279,9 +265,20 @@ def _signed(word: int) -> int:
     return word - (1 << 64) if word >> 63 else word
 
 
+def _room(device: torch.device, count: int) -> int:
+    """Places of a table: a power of two, no more than are needed, so that small models have small tables."""
+    return min(_CHUNK[device.type], 1 << max(10, (count - 1).bit_length()))
+
+
 @functools.cache
-def _weights(device: torch.device, places: int) -> Tensor:
+def _odd(device: torch.device, places: int) -> Tensor:
     return _noise(device, places) | 1
+
+
+@functools.lru_cache(maxsize=4096)
+def _weights(device: torch.device, count: int) -> Tensor:
+    """The weights of the first places; views of few tables."""
+    return _odd(device, _room(device, count))[:count]
 
 
 @functools.cache
