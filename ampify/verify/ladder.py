@@ -236,13 +236,10 @@ class _Climb:
         if strict and "determinis" in strict.message:
             place = self.runs.sources.place(self.runs.sources.reference, *strict.at) if strict.at else place
             reason = f"An operation is not deterministic: {strict.message.splitlines()[0]}"
-        levels = [
-            repeated,
-            *(_idle(level, "not run", "the reference does not repeat itself") for level in (L1, L2, L2S)),
-        ]
-        return self._verdict("NOT COMPARABLE", levels, reason, place)
+        return self._verdict("NOT COMPARABLE", [repeated, *self._bands()], reason, place)
 
     def _bands(self) -> Iterator[Level]:
+        """In the place of bits: how near the candidate is, against reruns of the reference."""
         why = "the reference does not repeat itself"
         scaled = self._scalers(self.runs.run(self.plain))
         yield _idle(L1, "band", bands.band(self.runs, self.reference, self.plain))

@@ -21,7 +21,6 @@ from ampify.source.text import SourceText
 from ampify.syntax.tree import Unreadable
 from ampify.verify.verdict import Mode, Place
 
-
 _REASONS = ("AMP0", "AMP904")
 """Codes that tell why a step is not converted."""
 
