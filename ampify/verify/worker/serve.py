@@ -14,7 +14,7 @@ import time
 import traceback
 import warnings
 from contextlib import suppress
-from typing import Any
+from typing import Any, Callable
 
 from . import files, run
 from .job import Job
@@ -22,6 +22,8 @@ from .job import Job
 _DEATH_SIGNAL, _SUBREAPER = 1, 36  # of linux/prctl.h
 _GRACE = 0.5
 """Seconds in which what the script started may end after the script did: helper processes of multiprocessing do."""
+_COMPARISON = 600.0
+"""Seconds that the comparison of kept tensors may take."""
 
 
 class HostGone(Exception):
@@ -54,8 +56,9 @@ def serve() -> None:
     """Answer the host's requests until it closes the pipe.
 
     A request is `{"job": path of a job}`, which is run in a fork of this process, or `{"job": path, "command":
-    [...]}`, which is run as it stands. The answer, one JSON line, is `{"ended": "exit"|"signal"|"timeout", "code":
-    int, "seconds": float, "left": [command of a process that had to be ended]}`, or `{"failed": text}`.
+    [...]}`, which is run as it stands, or `{"compare": path of a spec, "into": path}`, for what `keep.compare` finds.
+    The answer, one JSON line, is `{"ended": "exit"|"signal"|"timeout", "code": int, "seconds": float, "left": [command
+    of a process that had to be ended]}`, or `{"failed": text}`.
     """
     replies = os.dup(1)
     os.dup2(2, 1)
@@ -64,22 +67,45 @@ def serve() -> None:
     host = Host()
     try:
         while True:
-            answer = _arm(host, wake, **host.request())
+            request = host.request()
+            answer = (_comparison if "compare" in request else _arm)(host, wake, **request)
             os.write(replies, json.dumps(answer).encode() + b"\n")
     except HostGone:
         return
 
 
 def _arm(host: Host, wake: int, job: str, command: list[str] | None = None) -> dict[str, Any]:
-    try:
+    def arm() -> None:
         if command is None:
+            run.main(job)
+        os.execvp(command[0], command)
+
+    return _forked(host, wake, arm, Job.load(job).timeout, warm=command is None)
+
+
+def _comparison(host: Host, wake: int, compare: str, into: str) -> dict[str, Any]:
+    """In a fork as well: no operation may run in this process, and importing torch anew would take seconds."""
+
+    def comparison() -> None:
+        with open(compare, encoding="utf-8") as spec:
+            found = importlib.import_module(".keep", __package__).compare(json.load(spec))
+        with open(into, "w", encoding="utf-8") as file:
+            json.dump(found, file)
+        os._exit(0)
+
+    return _forked(host, wake, comparison, _COMPARISON, warm=True)
+
+
+def _forked(host: Host, wake: int, child: Callable[[], None], limit: float, warm: bool) -> dict[str, Any]:
+    try:
+        if warm:
             _warm_up()
     except Exception:  # noqa: BLE001 - whatever importing torch raises is what the user has to know
         return {"failed": traceback.format_exc()}
     began = time.monotonic()
-    pid = _start(job, command)
+    pid = _start(child)
     try:
-        status = _wait(pid, began + Job.load(job).timeout, host, wake)
+        status = _wait(pid, began + limit, host, wake)
     finally:
         left = _end_all(pid)
     ended, code = ("timeout", 0) if status is None else _how(status)
@@ -97,16 +123,14 @@ def _warm_up() -> None:
         gc.freeze()
 
 
-def _start(job: str, command: list[str] | None) -> int:
+def _start(child: Callable[[], None]) -> int:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # threads that libraries start at import survive by their own handlers
         pid = os.fork()
     if pid == 0:
         try:
             _become_arm()
-            if command is None:
-                run.main(job)
-            os.execvp(command[0], command)
+            child()
         except BaseException:  # noqa: BLE001 - nothing may return into the server's loop
             traceback.print_exc()
         finally:
