@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,7 +12,7 @@ from ampify.verify.record import Backward, Grads, Names, Params, Record, Sketch
 
 Attempt = tuple[int, int]
 """Optimizer and the number of its attempt, from 1."""
-Tensors = tuple[array[float] | None, ...]
+Tensors = tuple[Sequence[float] | None, ...]
 """The sketch of each parameter, None where there is no gradient. Distances of sketches estimate those of tensors."""
 
 SHARE = 1e-3
@@ -88,7 +88,7 @@ class Trace:
         return tuple(_read(self._record, event)) if event else ()
 
 
-def _read(record: Record, event: Sketch) -> Iterator[array[float] | None]:
+def _read(record: Record, event: Sketch) -> Iterator[Sequence[float] | None]:
     with (record.folder / event.file).open("rb") as file:
         file.seek(event.offset)
         for size in event.sizes:
