@@ -472,6 +472,32 @@ def test_the_overlay_is_what_runs(run, project, tmp_path):
     assert set(outcome.record.loaded) == set(overlay)
 
 
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_processes_started_afresh_see_the_same_files(run, project, tmp_path, method):
+    """The overlay of the script and of what it imports, and the mirror, into which they write as well."""
+    (project / "net.py").write_text("NAME = 'disk'\n")
+    (tmp_path / "net").write_text("NAME = 'overlay'\n")
+    (tmp_path / "train").write_text(f"""\
+import multiprocessing, net, os, torch
+
+def work(name):
+    os.makedirs("out", exist_ok=True)
+    torch.save(torch.ones(2), f"out/{{name}}.pt")
+    print(name, net.NAME, open("before.txt").read(), flush=True)
+
+if __name__ == "__main__":
+    open("before.txt", "w").write("seen")
+    process = multiprocessing.get_context("{method}").Process(target=work, args=("child",))
+    process.start()
+    process.join()
+    print(torch.load("out/child.pt"), process.exitcode)
+""")
+    overlay = {project / "train.py": tmp_path / "train", project / "net.py": tmp_path / "net"}
+    outcome = run("raise NotImplementedError\n", overlay=overlay)
+    assert outcome.output == "child overlay seen\ntensor([1., 1.]) 0\n"
+    assert [event.name for event in outcome.record.of(Touched)] == ["multiprocessing"]
+
+
 def test_a_class_of_the_script_can_be_pickled(run):
     outcome = run("""
         import pickle, sys

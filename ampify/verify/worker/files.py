@@ -187,7 +187,7 @@ def install_torch(mirror: Mirror, torch: Any) -> None:
 @functools.cache
 def captures() -> tuple[tuple[Any, str, Any], ...]:
     """Owner, name and function, where modules hold them under names of their own (`from builtins import open`)."""
-    wanted = {id(each): each for each in vars(disk).values()}
+    wanted = {id(each): each for name, each in vars(disk).items() if name != "code"}
     found = []
     for name, module in list(sys.modules.items()):
         if name in ("os", os.name, "builtins", "io", "_io", "_pyio") or name.startswith(__package__):

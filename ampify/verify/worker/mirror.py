@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import io
 import os
 import shutil
 import stat
@@ -25,7 +26,7 @@ NAMES = tuple(
     )
     if hasattr(os, name)
 )  # fmt: skip
-disk = SimpleNamespace(**{name: getattr(os, name) for name in NAMES}, file=open)
+disk = SimpleNamespace(**{name: getattr(os, name) for name in NAMES}, file=open, code=io.open_code)
 """The functions of `os`, and `open`, as they were."""
 
 

@@ -6,6 +6,7 @@ import builtins
 import functools
 import importlib.machinery
 import importlib.util
+import io
 import linecache
 import os
 import sys
@@ -16,6 +17,7 @@ from types import CodeType, FrameType, ModuleType
 from typing import Any, Callable
 
 from .job import Job
+from .mirror import disk
 
 _STANDARD = os.path.dirname(os.__file__)
 _served: dict[str, str] = {}
@@ -54,16 +56,27 @@ class _Finder(MetaPathFinder):
 
 
 def install(job: Job, recorder: Any) -> None:
-    """Serve the overlay to imports, tracebacks and `inspect`; watch lines where that is asked."""
+    """Serve the overlay; watch lines where that is asked."""
+    serve(job)
+    _watched.update({os.path.realpath(path): set(lines) for path, lines in job.watch.items() if lines})
+    recorder.closing.append(lambda: _close(recorder))
+    if _watched:
+        _watch()
+
+
+def serve(job: Job) -> None:
+    """Give the texts of the overlay to imports, to `runpy`, to tracebacks and `inspect`."""
     for path, file in job.overlay.items():
         with open(file, encoding="utf-8", newline="") as opened:
             _served[os.path.realpath(path)] = text = opened.read()
         linecache.cache[path] = (len(text), None, text.splitlines(keepends=True), path)
-    _watched.update({os.path.realpath(path): set(lines) for path, lines in job.watch.items() if lines})
     sys.meta_path.insert(0, _Finder())
-    recorder.closing.append(lambda: _close(recorder))
-    if _watched:
-        _watch()
+    io.open_code = _open_code
+
+
+def _open_code(path: str) -> Any:
+    text = _served.get(os.path.realpath(path))
+    return disk.code(path) if text is None else io.BytesIO(text.encode())
 
 
 def compile_(path: str) -> CodeType:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Callable, NoReturn
 
 from . import overlay, world
+from .attempts import Stop
 from .job import Job
 
 _WORKER = os.path.dirname(__file__)
@@ -28,6 +29,7 @@ _FAREWELL = 10.0
 _INSTALLS: list[tuple[str, Callable[[Job], bool]]] = [
     ("world", lambda job: True),
     ("overlay", lambda job: True),
+    ("spawned", lambda job: True),
     ("seeds", lambda job: True),
     ("fake_cuda", lambda job: job.fake_cuda),
     ("synthetic", lambda job: job.synthetic_data),
@@ -97,6 +99,8 @@ class _Arm:
         try:
             self._enter_modes()
             overlay.execute(self._job)
+        except Stop:
+            self._recorder.stopped = True
         except SystemExit as exit_:
             status, code = "exit", _exit_status(exit_)
         except BaseException as raised:  # noqa: BLE001 - also what stops the run

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import functools
-import importlib.abc
-import importlib.machinery
-import importlib.util
 import random
 import re
-import sys
 import warnings
-from collections.abc import Sequence
-from types import ModuleType
 from typing import Any, Callable
 
 import torch
 
+from .hooks import after_import
 from .job import Job
 
 _MESSAGE = re.compile(r"(\S+) does not have a deterministic implementation")
@@ -24,7 +19,7 @@ _MESSAGE = re.compile(r"(\S+) does not have a deterministic implementation")
 def install(job: Job, recorder: Any) -> None:
     """Seed every generator, fix the number of threads, choose deterministic algorithms."""
     _seed(job.seed)
-    _after_import("numpy", functools.partial(_seed_numpy, seed=job.seed))
+    after_import("numpy", functools.partial(_seed_numpy, seed=job.seed))
     if job.threads is not None:
         torch.set_num_threads(job.threads)
     if job.device == "cpu":
@@ -107,35 +102,3 @@ def _report(recorder: Any) -> None:
             recorder.emit("nondeterministic", op=found[1])
 
     warnings._showwarnmsg = showing  # type: ignore[attr-defined]
-
-
-def _after_import(name: str, prepare: Callable[[Any], None]) -> None:
-    """Prepare a module now or when it is imported; it is not imported for that."""
-    if name in sys.modules:
-        prepare(sys.modules[name])
-    else:
-        sys.meta_path.insert(0, _Watcher(name, prepare))
-
-
-class _Watcher(importlib.abc.MetaPathFinder):
-    """Lets the other finders find the module, and prepares it once it has run."""
-
-    def __init__(self, name: str, prepare: Callable[[Any], None]) -> None:
-        self._name, self._prepare = name, prepare
-
-    def find_spec(
-        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
-        if name != self._name:
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        if spec is not None and spec.loader is not None:
-            run = spec.loader.exec_module
-
-            def exec_module(module: ModuleType) -> None:
-                run(module)
-                self._prepare(module)
-
-            spec.loader.exec_module = exec_module  # type: ignore[method-assign]
-        return spec
