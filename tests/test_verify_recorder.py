@@ -527,6 +527,15 @@ class TestEnds:
         outcome = play(textwrap.dedent(PLAIN).replace("    print(loss", FORKED + "    print(loss"))
         assert len(recorded(outcome).of(record.Value)) == 4
 
+    def test_odd_company(self, play):
+        found = recorded(play(ODD_COMPANY, **FORCED))
+        types = [(event.type, event.params) for event in found.of(record.Optimizer)]
+        assert types == [("Adam", 2), ("SGD", 1), ("Adam", 2)]  # a copy is known from its first step on
+        (sharded,) = [event for event in found.of(record.Grads) if event.o == 1]
+        plain, local = torch.full((4, 4), 2.0), "torch.float32 (4, 4) of (4, 4)"
+        assert sharded.d[0] == oracle(plain.numpy().tobytes(), 4, local, 1024)
+        assert found.of(record.Names)[0].buffers == ("count",)
+
     def test_a_fault_of_the_recorder_is_an_event_and_no_exception(self, play):
         outcome = play(
             PLAIN.replace("optimizer.step()", "optimizer.step(); optimizer.param_groups[0]['lr'] = Odd(0.1)").replace(
@@ -547,6 +556,41 @@ FORKED = """\
             loss.item()
             os._exit(0)
         os.waitpid(pid, 0)
+"""
+ODD_COMPANY = """
+    import copy, os
+    import torch.distributed as dist
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import Shard, distribute_tensor
+
+    os.closerange(3, 200)
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(4, 4)
+            self.register_buffer("count", torch.zeros(()))
+
+        def forward(self, x):
+            self.count += 1
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                return self.linear(x).sum()
+
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    model = torch.compile(torch.jit.script(Model()))
+    optimizer = torch.optim.Adam(model.parameters())
+    weight = nn.Parameter(distribute_tensor(torch.ones(4, 4), init_device_mesh("cpu", (1,)), [Shard(0)]))
+    sharded = torch.optim.SGD([weight], lr=0.1)
+    scaler = torch.amp.GradScaler("cpu")
+    copied, _ = copy.deepcopy(optimizer), copy.deepcopy(scaler)
+    (weight * 2).sum().backward()
+    sharded.step()
+    for step in range(9):
+        optimizer.zero_grad()
+        scaler.scale(model(torch.ones(2, 4))).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        copied.step()
 """
 ODD = """class Odd(float):
         def __float__(self):

@@ -197,7 +197,7 @@ class Watch:
 
     def names(self) -> None:
         """At the end: what parameters and buffers are called."""
-        for o, home in self._homes.items():
+        for o, home in sorted(self._homes.items()):
             self._recorder.emit("names", o=o, params=home.names, buffers=home.buffer_names)
 
 

@@ -47,7 +47,6 @@ class Recorder:
         self._main, self._local, self._lock = threading.get_ident(), threading.local(), threading.RLock()
         self._queue: collections.deque[dict[str, Any]] = collections.deque()
         self._due = 0
-        self._files: dict[str, int] = {}
         self._owned: dict[str, str | None] = {}
         self._faults: set[str] = set()
         self._sketched = 0
@@ -178,8 +177,6 @@ class Recorder:
         if self.active:
             self._drain(len(self._queue))
             self._finished = True
-            for file in self._files.values():
-                os.close(file)
 
     def _stop(self) -> None:
         self._drain(len(self._queue))
@@ -216,11 +213,11 @@ class Recorder:
         self._put("record", ".jsonl", (json.dumps(_plain(found), separators=(",", ":")) + "\n").encode())
 
     def _put(self, stem: str, suffix: str, content: bytes) -> None:
-        """Append to a file without a buffer: who dies leaves what it saw, a fork has nothing to write twice."""
-        if stem not in self._files:
-            self._files[stem] = os.open(self.job.file(stem, suffix), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        """Append to a file and close it: no buffer that a fork could write twice, nothing that a script could close."""
+        file = os.open(self.job.file(stem, suffix), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         while content:
-            content = content[os.write(self._files[stem], content) :]
+            content = content[os.write(file, content) :]
+        os.close(file)
 
 
 def wrap(owner: Any, name: str, around: Callable[..., Any]) -> None:
