@@ -53,9 +53,17 @@ def verify(
         page = _page(report)
         verdicts = _climb(_requests(words, module, config, given(options)))
         _print(verdicts, output_format)
-        if report:
-            report.write_text(page(verdicts), "utf-8")
-    sys.exit(max(verdict.status for verdict in verdicts))
+        written = report is None or _write(report, page(verdicts))
+    sys.exit(max(0 if written else 2, *(verdict.status for verdict in verdicts)))
+
+
+def _write(path: Path, text: str) -> bool:
+    try:
+        path.write_text(text, "utf-8")
+    except OSError as error:
+        click.echo(f"ampify: {path}: {error.strerror}", err=True)
+        return False
+    return True
 
 
 @contextmanager
