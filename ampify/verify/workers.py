@@ -135,7 +135,7 @@ class Workers:
         if self._server is None:
             try:
                 self._server = subprocess.Popen(
-                    [self._python, str(_START), "serve"],
+                    [self._python, str(_START), "serve", str(self.scratch)],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,

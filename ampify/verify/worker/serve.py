@@ -8,6 +8,7 @@ import importlib
 import json
 import os
 import select
+import shutil
 import signal
 import sys
 import time
@@ -52,8 +53,8 @@ class Host:
         return request
 
 
-def serve() -> None:
-    """Answer the host's requests until it closes the pipe.
+def serve(scratch: str) -> None:
+    """Answer the host's requests until it closes the pipe; then remove the scratch folder, which a killed host cannot.
 
     A request is `{"job": path of a job}`, which is run in a fork of this process, or `{"job": path, "command":
     [...]}`, which is run as it stands, or `{"compare": path of a spec, "into": path}`, for what `keep.compare` finds.
@@ -71,7 +72,7 @@ def serve() -> None:
             answer = (_comparison if "compare" in request else _arm)(host, wake, **request)
             os.write(replies, json.dumps(answer).encode() + b"\n")
     except HostGone:
-        return
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _arm(host: Host, wake: int, job: str, command: list[str] | None = None) -> dict[str, Any]:

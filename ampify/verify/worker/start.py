@@ -1,4 +1,4 @@
-"""Entry of the worker in the user's interpreter: `start.py serve`, `start.py run JOB` or `start.py compare SPEC`."""
+"""Entry of the worker in the user's interpreter: `start.py serve SCRATCH`, `run JOB` or `compare SPEC`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def load(module: str):  # type: ignore[no-untyped-def]  # a module is called by 
 def main(command: str, *paths: str) -> None:
     """Do what the command line says; `run` ends the process."""
     if command == "serve":
-        load("serve").serve()
+        load("serve").serve(*paths)
     elif command == "run":
         load("run").main(*paths)
     elif command == "compare":
