@@ -169,6 +169,28 @@ def test_every_optimizer_gets_an_overflow(verify):
     assert [verdict.level(name).status for name in EXACT] == ["holds"] * 5, verdict.first
 
 
+def test_a_scheduler_that_is_guarded_against_skipped_steps(verify):
+    plain = "    scaler.update()\n    scheduler.step()\n"
+    guard = (
+        "    before = scaler.get_scale()\n    scaler.update()\n    if scaler.get_scale() >= before:\n"
+        "        scheduler.step()\n"
+    )
+    assert plain in CONVERTED
+    verdict = verify(SCRIPT, sources=CONVERTED.replace(plain, guard))
+    assert [verdict.level(name).status for name in EXACT] == ["holds"] * 5, verdict.first
+    never = guard.replace(">= before", "< before")
+    assert verify(SCRIPT, sources=CONVERTED.replace(plain, never)).word == "NOT EQUIVALENT"
+
+
+def test_what_is_switched_off_is_told(verify):
+    fused = SCRIPT.replace("momentum=0.9", "momentum=0.9, fused=True")
+    compiled = fused.replace(".to(device)\n", ".to(device)\nmodel = torch.compile(model)\n", 1)
+    verdict = verify(compiled)
+    assert [verdict.level(name).status for name in EXACT] == ["holds"] * 5, verdict.first
+    assert any("unfused" in note for note in verdict.notes)
+    assert any("torch.compile" in note for note in verdict.notes)
+
+
 def test_a_script_that_does_not_repeat_itself(verify):
     random = SCRIPT.replace("torch.manual_seed(0)", "import time\ntorch.manual_seed(time.time_ns() % 2**31)")
     verdict = verify(random)

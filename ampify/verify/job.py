@@ -39,7 +39,7 @@ class Job:
     scaler: Literal["asis", "off", "walk"] = "asis"
     """`walk`: enabled, from 2**12, times 2 at growth, times 0.5 after an overflow."""
     skip: tuple[Mapping[str, int], ...] = ()
-    """`{"optimizer": o, "attempt": n}` each."""
+    """`{"optimizer": o, "attempt": n}` each; with `"hold": 1` its learning-rate scheduler rests as well."""
     skip_by: Literal["suppress", "overflow"] = "suppress"
     bite: Mapping[str, float] | None = None
     """`{"norm": limit, "value": limit}`: what clipping is held to at most."""

@@ -191,11 +191,18 @@ class _Climb:
     def _skipped(self, o: int, outcome: Outcome) -> tuple[tuple[int, int], list[Difference], Outcome]:
         """One optimizer gets an overflow, and its step is left out of the reference."""
         n = max(1, min(self.request.steps // 2, outcome.record.attempts[o]))
-        skip = ({"optimizer": o, "attempt": n},)
-        control = self.reference.but(f"L2s control {o}", skip=skip)
-        candidate = self.scaled.but(f"L2s candidate {o}", skip=skip, skip_by="overflow")
-        found, outcome = self._compared(L2S, control, candidate, (o, n))
+        candidate = self.scaled.but(f"L2s candidate {o}", skip=_skip(o, n), skip_by="overflow")
+        found, outcome = self._compared(L2S, self._control(o, n), candidate, (o, n))
+        if any(
+            difference.channel == "lr" for difference in found
+        ):  # does it guard its scheduler against skipped steps?
+            held, _ = self._compared(L2S, self._control(o, n, hold=1), candidate, (o, n))
+            found = held and found
         return (o, n), found, outcome
+
+    def _control(self, o: int, n: int, **hold: int) -> Arm:
+        """The reference without that step."""
+        return self.reference.but(f"L2s control {o}", skip=_skip(o, n, **hold))
 
     def _compared(
         self, level: tuple[str, str], reference: Arm, candidate: Arm, skipped: tuple[int, int] | None = None
@@ -281,6 +288,10 @@ def _level(level: tuple[str, str], found: list[Difference], summary: str = "") -
         return Level(*level, "holds", summary)
     more = f", and {len(found) - 1} more" if len(found) > 1 else ""
     return Level(*level, "fails", found[0].message + more, tuple(found))
+
+
+def _skip(o: int, n: int, **hold: int) -> tuple[dict[str, int], ...]:
+    return ({"optimizer": o, "attempt": n, **hold},)
 
 
 def _idle(level: tuple[str, str], status: Status, why: str) -> Level:

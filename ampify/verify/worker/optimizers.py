@@ -166,6 +166,7 @@ class Watch:
             for group in optimizer.param_groups:
                 if group.get("fused"):
                     group["fused"] = False
+                    self._recorder.emit("unfused", type=type(optimizer).__name__)
             if getattr(optimizer, "_step_supports_amp_scaling", False):
                 optimizer._step_supports_amp_scaling = False
 

@@ -38,6 +38,8 @@ _INSTALLS: list[tuple[str, Callable[[Job], bool]]] = [
     ("optimizers", lambda job: job.record),
     ("values", lambda job: job.record),
     ("clipping", lambda job: job.record),
+    ("schedulers", lambda job: job.record),
+    ("compiled", lambda job: job.record),
     ("masks", lambda job: job.masks),
     ("timing", lambda job: job.bench is not None),
 ]
