@@ -98,7 +98,6 @@ class FakeCuda(TorchFunctionMode):
             kind.type: self._type,
             kind.pin_memory: lambda func, tensor, *_, **__: tensor,
             kind.is_pinned: lambda func, tensor, *_, **__: False,
-            kind.record_stream: lambda func, tensor, *_: None,
             kind.get_device: lambda func, tensor: 0 if self.has(tensor) else -1,
             kind.is_cuda.__get__: self._is_cuda,
             kind.device.__get__: self._device,
@@ -286,6 +285,7 @@ def _replace_classes(fake: FakeCuda) -> None:
     cuda.current_stream = cuda.default_stream = _Idle
     cuda.stream = cuda.StreamContext = cuda.device = cuda.device_of = _Idle
     cuda.nvtx.range = _Idle
+    _answer(torch.Tensor, {"record_stream": None})  # torch's own takes no stand-in for a stream
     _answer(cuda.nvtx, dict.fromkeys(("range_push", "range_pop", "mark"), 0))
     cuda.get_rng_state = lambda *_: torch.get_rng_state()
     cuda.get_rng_state_all = lambda: [torch.get_rng_state()]
