@@ -424,6 +424,11 @@ def test_the_mirror_answers_as_the_disk_would(run, project):
     assert outcome.output.replace(str(project), str(on_disk)).splitlines() == told.stdout.splitlines()
 
 
+def test_what_a_script_wrote_goes_with_its_run(run):
+    outcome = run("open('checkpoint', 'w').write('x' * 1000)\n")
+    assert {path.name for path in outcome.record.folder.iterdir()} == {"job.json", "record.jsonl", "stacks.txt"}
+
+
 def test_what_goes_past_the_mirror_is_told(run):
     outcome = run("""
         import os, socket, sqlite3, subprocess

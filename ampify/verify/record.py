@@ -1,4 +1,4 @@
-"""What a run of the script left behind: the events it wrote, and how its processes ended, no rule of the ladder."""
+"""What a run of the script left behind: the events it wrote, and how its processes ended; judges nothing."""
 
 from __future__ import annotations
 

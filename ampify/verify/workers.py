@@ -91,6 +91,8 @@ class Workers:
         job.dump(path)
         printed = Printed()
         answer = self._ask({"job": str(path), "command": self._command(path)}, printed)
+        for made in ("files", "gone", "tmp"):  # checkpoints of many arms would fill the disk
+            shutil.rmtree(job.out / made, ignore_errors=True)
         if failed := _texts(job.out, "failed"):
             raise WorkerFailed(failed)
         ended, code, seconds = answer["ended"], answer["code"], answer["seconds"]
