@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from ampify.diagnostic import Diagnostic
 from ampify.verify import bands, bench, circumstances, coverage, ledger, numerics
@@ -14,7 +14,7 @@ from ampify.verify.bench import BenchResult
 from ampify.verify.compare import Pair, differences
 from ampify.verify.endings import failure, innermost
 from ampify.verify.numerics import NumericsResult, Statistic
-from ampify.verify.record import Backward, Clip, Outcome, Raised, Scaler, Step
+from ampify.verify.record import Backward, Clip, Outcome, Params, Raised, Record, Scaler, Step, Unscale, Update
 from ampify.verify.replay import explained
 from ampify.verify.request import Request
 from ampify.verify.sources import Nothing, Sources, find
@@ -177,18 +177,11 @@ class _Climb:
         if not self._scalers(self.runs.run(self.plain)):
             return [_idle(level, "not applicable", "the candidate has no scaler") for level in (L2, L2S, LEDGER)]
         found, outcome = self._compared(L2, self.reference, self.scaled)
-        skipped = [self._skipped(o, outcome) for o in self._stepped(outcome)]
-        books = [self._books(LEDGER[0], each) for each in (outcome, *(run for _, _, run in skipped))]
-        overflown = ", ".join(f"step {n} of optimizer {o}" for (o, n), _, _ in skipped)
-        return [
-            _level(L2, found),
-            _level(L2S, [d for _, more, _ in skipped for d in more], f"overflow at {overflown}")
-            if skipped
-            else _idle(L2S, "not run", "no optimizer is stepped through a scaler"),
-            _level(LEDGER, next((found for found in books if found), [])),
-        ]
+        overflows = [self._overflow(o, outcome) for o in self._stepped(outcome)]
+        books = [self._books(LEDGER[0], each) for each in (outcome, *(overflow.outcome for overflow in overflows))]
+        return [_level(L2, found), _skipping(overflows), _level(LEDGER, next((found for found in books if found), []))]
 
-    def _skipped(self, o: int, outcome: Outcome) -> tuple[tuple[int, int], list[Difference], Outcome]:
+    def _overflow(self, o: int, outcome: Outcome) -> _Overflow:
         """One optimizer gets an overflow, and its step is left out of the reference."""
         n = max(1, min(self.request.steps // 2, outcome.record.attempts[o]))
         candidate = self.scaled.but(f"L2s candidate {o}", skip=_skip(o, n), skip_by="overflow")
@@ -198,7 +191,7 @@ class _Climb:
         ):  # does it guard its scheduler against skipped steps?
             held, _ = self._compared(L2S, self._control(o, n, hold=1), candidate, (o, n))
             found = held and found
-        return (o, n), found, outcome
+        return _Overflow(f"step {n} of optimizer {o}", found, outcome, _given_up(outcome.record, o, n))
 
     def _control(self, o: int, n: int, **hold: int) -> Arm:
         """The reference without that step."""
@@ -281,6 +274,40 @@ class _Climb:
                 sides = (difference.candidate_at, difference.reference_at)
                 here = sides if verdict.mode == "audit" else sides[::-1]
                 yield diagnose("AMP901", f"{level.name}: {difference.message}", here[0] or here[1] or start)
+
+
+@dataclass(frozen=True, slots=True)
+class _Overflow:
+    """What became of an overflow; of one that was ``given_up`` no step came, so that there is none to compare."""
+
+    name: str
+    found: list[Difference]
+    outcome: Outcome
+    given_up: bool
+
+
+def _given_up(record: Record, o: int, n: int) -> bool:
+    """Whether the script itself leaves attempt ``n`` out when it sees the overflow, such as by the norm."""
+    unscaled, attempts = False, 0
+    for event in record.events:
+        match event:
+            case Params(o=seen) if seen == o:
+                unscaled, attempts = False, attempts + 1
+            case Unscale(o=seen) if seen == o:
+                unscaled = attempts == n - 1
+            case Update() if unscaled:
+                return True
+    return False
+
+
+def _skipping(overflows: list[_Overflow]) -> Level:
+    """L2s from the overflows of all optimizers."""
+    judged = [overflow for overflow in overflows if not overflow.given_up]
+    names = ", ".join(overflow.name for overflow in judged)
+    if judged:
+        return _level(L2S, [difference for overflow in judged for difference in overflow.found], f"overflow at {names}")
+    why = "the script itself leaves the step out" if overflows else "no optimizer is stepped through a scaler"
+    return _idle(L2S, "not run", why)
 
 
 def _level(level: tuple[str, str], found: list[Difference], summary: str = "") -> Level:
