@@ -1,6 +1,7 @@
 """The ladder from end to end, on small scripts and the CPU: what holds, what fails, and in which words."""
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,20 @@ for number in range(int(sys.argv[1]) if len(sys.argv) > 1 else 20):
 torch.save(model.state_dict(), "model.pt")
 """
 CONVERTED = fix_text(SCRIPT, Lookup()(Path("train.py")))[0]
+RANKS = """\
+import os
+
+import torch
+
+scale = 1.0
+model = torch.nn.Linear(4, 1)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for _ in range(5):
+    optimizer.zero_grad()
+    loss = model(torch.randn(8, 4)).pow(2).mean() * scale
+    loss.backward()
+    optimizer.step()
+"""
 EXACT = ("L0", "L1", "L2", "L2s", "ledger")
 
 
@@ -251,3 +266,34 @@ def test_a_module(workers, tmp_path):
     (package / "train.py").write_text(whole.replace(layers, "net()"), "utf-8")
     verdict = climb(Request(module="pkg.train", cwd=tmp_path, device="cpu"), workers=workers)
     assert verdict.word == "PLUMBING-EQUIVALENT", (verdict.reason, verdict.first)
+
+
+def test_an_imitated_device_has_exact_levels_only(verify):
+    only_cuda = SCRIPT.replace('torch.device("cuda" if torch.cuda.is_available() else "cpu")', 'torch.device("cuda")')
+    refused = verify(only_cuda)
+    assert refused.word == "CANNOT RUN"
+    assert "`--fake-cuda` imitates CUDA" in refused.reason
+    verdict = verify(only_cuda, fake_cuda=True, numerics=True, bench=True)
+    assert [verdict.level(name).status for name in EXACT] == ["holds"] * 5, verdict.first
+    assert verdict.level("L3").status == verdict.level("L4").status == "not run"
+    assert any("imitated" in note for note in verdict.notes)
+
+
+def test_numerics_and_bench(verify):
+    verdict = verify(SCRIPT, numerics=True, bench=True)
+    assert (verdict.word, verdict.level("L3").status) == ("EQUIVALENT", "holds"), verdict.level("L3")
+    assert verdict.level("L4").summary == "not measured: no CUDA device"
+    assert verdict.numerics.statistics
+    assert any("stand-in" in note for note in verdict.notes)
+
+
+def test_every_rank_of_a_launch(workers, tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text(RANKS, "utf-8")
+    launch = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2")
+    request = Request(script=script, cwd=tmp_path, device="cpu", launch=launch, steps=3)
+    wrong = RANKS.replace("* scale", "* (scale + (os.environ['RANK'] == '1'))")
+    verdict = climb(request, sources=Sources({}, {script: wrong}, "given"))
+    assert verdict.level("L0").status == "holds", (verdict.reason, verdict.details)
+    assert verdict.word == "NOT EQUIVALENT"
+    assert verdict.first.message.startswith("rank 1: ")

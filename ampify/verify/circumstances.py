@@ -37,8 +37,6 @@ def _of_setup(request: Request, record: Record, bite: dict[str, float] | None) -
         yield "`torch.compile` is off in the exact runs"
     if bite:
         yield "clipping is held to a smaller limit, the same in all runs, so that it does clip in these few steps"
-    if request.fake_cuda:
-        yield "CUDA is imitated on the CPU (`--fake-cuda`)"
     for data in record.named("synthetic"):
         yield f"made-up data in the place of `{data.get('name')}`"
     for fault in record.named("fault"):
@@ -52,5 +50,6 @@ def _of_scaler(record: Record | None) -> Iterator[str]:
             "the scaler was forced on, though the script disables it here; a flag that the script reads itself was left"
             " as it is"
         )
-    if record and not any(each.get("entered") for each in record.named("autocast")):
+    on_cuda = record is not None and any(start.cuda for start in record.of(Start))
+    if record and on_cuda and not any(each.get("entered") for each in record.named("autocast")):
         yield "the candidate enters no autocast region in these steps"

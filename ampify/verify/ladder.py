@@ -151,8 +151,13 @@ class _Climb:
             return self._not_comparable(repeated)
         levels = [repeated, self._same_program(), *self._same_scaling()]
         if any(level.status == "fails" for level in levels):
-            why = "an exact level fails"
-            return self._verdict("NOT EQUIVALENT", [*levels, *(_idle(level, "not run", why) for level in (L3, L4))])
+            return self._verdict("NOT EQUIVALENT", [*levels, *_left("an exact level fails")])
+        if self.request.fake_cuda:
+            return self._verdict("PLUMBING-EQUIVALENT", [*levels, *_left("an imitated device says nothing of numbers")])
+        return self._measured(levels)
+
+    def _measured(self, levels: list[Level]) -> Verdict:
+        """What is said with AMP on, where the exact levels hold."""
         numbers = numerics.measure(self.runs.run, self.request) if self.request.numerics else None
         gain = bench.measure(self.runs.run, self.request) if self.request.bench else None
         word = _WORDS[numbers.status] if numbers else "PLUMBING-EQUIVALENT"
@@ -315,6 +320,10 @@ def _level(level: tuple[str, str], found: list[Difference], summary: str = "") -
         return Level(*level, "holds", summary)
     more = f", and {len(found) - 1} more" if len(found) > 1 else ""
     return Level(*level, "fails", found[0].message + more, tuple(found))
+
+
+def _left(why: str) -> list[Level]:
+    return [_idle(level, "not run", why) for level in (L3, L4)]
 
 
 def _skip(o: int, n: int, **hold: int) -> tuple[dict[str, int], ...]:
