@@ -79,7 +79,7 @@ def _interruptible() -> Iterator[None]:
 def _requests(words: tuple[str, ...], module: str | None, config: Path | None, options: dict[str, Any]) -> list[Any]:
     from ampify.verify.project import build, requests
 
-    here = Path.cwd()
+    here, config = Path.cwd(), config and config.absolute()  # what is read from it is kept by its path
     if module:
         return [build({"module": module, "args": words, **options}, here, config)]
     if not words:
