@@ -5,7 +5,7 @@ from __future__ import annotations
 import configparser
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from functools import cache
@@ -46,6 +46,9 @@ class Settings:
         return code.startswith(self.select or "AMP") and not code.startswith(self.ignore)
 
 
+VERIFY = "verify"
+"""The key of the scripts that `ampify verify` runs; `verify/project.py` reads their tables."""
+
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "fail_level": ("info", "warning", "error"),
     "dtype": ("float16", "bfloat16"),
@@ -79,6 +82,14 @@ def _of_folder(folder: Path, config: Path | None) -> Settings:
     return Settings(**{name: value for name, value in known.items() if value is not None} | table)
 
 
+def verify_tables(folder: Path, config: Path | None = None) -> tuple[Path, object]:
+    """What ``config``, else the nearest config file, says about `ampify verify`, unchecked, and which file that is."""
+    for file in (config,) if config else _config_files(folder.absolute()):
+        if isinstance(data := _settings_in(file), dict) and VERIFY in data:
+            return file, data[VERIFY]
+    raise ConfigError("no script is given, and there is no `[[tool.ampify.verify]]` in a config file")
+
+
 def parse_torch(version: str) -> Torch:
     """``"2.3"`` or ``"2.3.1"`` as a pair; versions without `torch.autocast` are refused."""
     if not (match := re.fullmatch(r"(\d+)\.(\d+)(\..*)?", version)):
@@ -99,33 +110,44 @@ def parse_codes(codes: str) -> tuple[str, ...]:
 
 
 def _nearest_table(folder: Path) -> dict[str, Any]:
+    return next((table for file in _config_files(folder) if (table := _table(file)) is not None), {})
+
+
+def _config_files(folder: Path) -> Iterator[Path]:
+    """Where settings may stand, the nearest place first."""
     for parent in (folder, *folder.parents):
-        for name in ("ampify.toml", "pyproject.toml"):
-            if (table := _table(parent / name)) is not None:
-                return table
-    return {}
+        yield from (parent / name for name in ("ampify.toml", "pyproject.toml"))
 
 
 def _table(file: Path) -> dict[str, Any] | None:
     """The settings in ``file``, None if it has none."""
-    data = _toml(file)
-    if data is not None and file.name == "pyproject.toml":
-        data = _part(data, "tool").get("ampify")
+    data = _settings_in(file)
     return None if data is None else _checked(data, file)
+
+
+def _settings_in(file: Path) -> Any:
+    """What ``file`` holds for ampify, unchecked; None if it has nothing."""
+    data = _toml(file)
+    return _part(data, "tool").get("ampify") if data is not None and file.name == "pyproject.toml" else data
 
 
 def _checked(data: Any, file: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise ConfigError(f"{file}: `tool.ampify` is not a table")
-    names = [f.name.replace("_", "-") for f in fields(Settings)]
-    for key in data:
-        if key not in names:
-            near = get_close_matches(key, names, 1, cutoff=0.0)[0]
-            raise ConfigError(f"{file}: unknown key `{key}`, did you mean `{near}`?")
     try:
-        return {key.replace("-", "_"): _value(key.replace("-", "_"), value) for key, value in data.items()}
+        check_keys(data, [*(f.name.replace("_", "-") for f in fields(Settings)), VERIFY])
+        own = {key.replace("-", "_"): value for key, value in data.items() if key != VERIFY}
+        return {name: _value(name, value) for name, value in own.items()}
     except ConfigError as error:
         raise ConfigError(f"{file}: {error}") from None
+
+
+def check_keys(data: Iterable[str], known: Sequence[str]) -> None:
+    """Raises `ConfigError` for a key that is not ``known``, with the nearest one."""
+    for key in data:
+        if key not in known:
+            near = get_close_matches(key, known, 1, cutoff=0.0)[0]
+            raise ConfigError(f"unknown key `{key}`, did you mean `{near}`?")
 
 
 def _value(name: str, value: object) -> object:

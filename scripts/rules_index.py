@@ -1,4 +1,4 @@
-"""Writes ``rules/README.md``, the index of the rules, from the rules and their pages; ``--check`` only compares."""  # noqa: INP001 (a script, not a package)
+"""Writes ``rules/README.md``, the index of the rules, from the rules and their pages; ``--check`` only compares."""
 
 from __future__ import annotations
 

@@ -11,6 +11,8 @@ from typing import Any, TextIO
 import click
 
 from ampify import __version__
+from ampify.cli.shared import ConfigErrors, given, parsed
+from ampify.cli.verify import verify
 from ampify.config import CHOICES, ConfigError, Lookup, parse_codes, parse_torch
 
 PATHS = click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path, allow_dash=True))
@@ -25,16 +27,6 @@ class CheckByDefault(click.Group):
         if args and args[0] not in {*self.commands, "--help", "-h", "--version"}:
             args = ["check", *args]
         return super().parse_args(ctx, args)
-
-
-def _parsed(parse: Callable[[str], object]) -> Callable[[click.Context, click.Parameter, str | None], object]:
-    def convert(ctx: click.Context, parameter: click.Parameter, value: str | None) -> object:
-        try:
-            return None if value is None else parse(value)
-        except ConfigError as error:
-            raise click.BadParameter(str(error), ctx, parameter) from None
-
-    return convert
 
 
 def _place(value: str) -> Any:
@@ -52,7 +44,7 @@ def _settings(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--step",
             metavar="FILE:LINE",
-            callback=_parsed(_place),
+            callback=parsed(_place),
             help="Only the training step there; in a notebook FILE:cell N:LINE.",
         ),
         click.option("--dtype", type=click.Choice(CHOICES["dtype"]), help="What to compute in; float16 by default."),
@@ -60,7 +52,7 @@ def _settings(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--target-torch",
             metavar="2.X",
-            callback=_parsed(parse_torch),
+            callback=parsed(parse_torch),
             help="The oldest torch the code is for; by default what the project pins, else the newest.",
         ),
         click.option("--config", type=click.Path(path_type=Path), help="A TOML file, in place of the nearest one."),
@@ -78,13 +70,16 @@ def main() -> None:
     """
 
 
+main.add_command(verify)
+
+
 @main.command()
 @PATHS
 @click.option("--fix", is_flag=True, help="Apply safe fixes.")
 @click.option("--unsafe-fixes", is_flag=True, default=None, help="With --fix or --diff: unsafe ones too.")
 @click.option("--diff", is_flag=True, help="Print what --fix would change, write nothing.")
-@click.option("--select", metavar="CODES", callback=_parsed(parse_codes), help="Only these, such as AMP1,AMP206.")
-@click.option("--ignore", metavar="CODES", callback=_parsed(parse_codes), help="All but these.")
+@click.option("--select", metavar="CODES", callback=parsed(parse_codes), help="Only these, such as AMP1,AMP206.")
+@click.option("--ignore", metavar="CODES", callback=parsed(parse_codes), help="All but these.")
 @click.option("--fail-level", type=click.Choice(CHOICES["fail_level"]), help="The least severity that exits with 1.")
 @_settings
 @click.option("--output-format", type=click.Choice(["text", "concise", "json"]), default="text", show_default=True)
@@ -99,11 +94,11 @@ def check(
     from ampify import engine
 
     mode = engine.Mode.DIFF if diff else engine.Mode.WRITE if fix else engine.Mode.REPORT
-    run = engine.Run(Lookup(_given(options), config), mode, step)
+    run = engine.Run(Lookup(given(options), config), mode, step)
     filtering = Path("-") in paths
     if filtering and len(paths) > 1:
         raise click.UsageError("`-` stands alone")
-    with _ConfigErrors():
+    with ConfigErrors():
         report = _filter(stdin_filename or Path("stdin.py"), run) if filtering else engine.check(paths, run, _track)
     findings = sys.stderr if filtering and fix and not diff else sys.stdout
     _print(report, findings, "statistics" if statistics else "diff" if diff else output_format)
@@ -127,8 +122,8 @@ def steps(
     from ampify.report import concise
     from ampify.report import steps as listing
 
-    with _ConfigErrors():
-        rows, report = engine.steps(paths, engine.Run(Lookup(_given(options), config), step=step), _track)
+    with ConfigErrors():
+        rows, report = engine.steps(paths, engine.Run(Lookup(given(options), config), step=step), _track)
     listing.render(rows, sys.stdout, output_format)
     if report.files:
         concise.render(report, sys.stderr)
@@ -143,7 +138,7 @@ def erase(paths: tuple[Path, ...], *, diff: bool) -> None:
     from ampify import engine
     from ampify.report import concise
 
-    with _ConfigErrors():
+    with ConfigErrors():
         report = engine.erase(paths, engine.Run(mode=engine.Mode.DIFF if diff else engine.Mode.WRITE), _track)
     if diff:
         _print(report, sys.stdout, "diff")
@@ -179,20 +174,6 @@ def rules() -> None:
     rows = [(code, row.severity, row.name) for table in (load(), TOOL_CODES) for code, row in table.items()]
     for code, severity, name in rows:
         click.echo(f"{code}  {severity.name.lower():<7}  {name}")
-
-
-class _ConfigErrors:
-    """What is wrong with a setting is told like a wrong option."""
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, ConfigError):
-            raise click.UsageError(str(error)) from None
-
-
-def _given(options: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value is not None}
 
 
 def _filter(name: Path, run: Any) -> Any:

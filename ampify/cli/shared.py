@@ -1,0 +1,34 @@
+"""What the commands share: values that are parsed, settings that are wrong, options that were given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from ampify.config import ConfigError
+
+
+def parsed(parse: Callable[[str], object]) -> Callable[[click.Context, click.Parameter, str | None], object]:
+    def convert(ctx: click.Context, parameter: click.Parameter, value: str | None) -> object:
+        try:
+            return None if value is None else parse(value)
+        except ConfigError as error:
+            raise click.BadParameter(str(error), ctx, parameter) from None
+
+    return convert
+
+
+class ConfigErrors:
+    """What is wrong with a setting is told like a wrong option."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, ConfigError):
+            raise click.UsageError(str(error)) from None
+
+
+def given(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}

@@ -1,0 +1,1 @@
+"""Verdicts for people and programs; one module a format."""

@@ -1,0 +1,107 @@
+"""The null model: what a lower mantissa costs by itself, on the float32 program. Knows nothing of autocast's ranges."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils._pytree import tree_map_only
+
+from .operations import FORMULAS, Decomposing, name_of
+
+if TYPE_CHECKING:
+    from .job import Job
+
+MANTISSA = {"float16": 10, "bfloat16": 7}
+"""Bits of the mantissa; float32 has 23."""
+
+CELLS = frozenset(
+    f"aten::{name}"
+    for name in (
+        "_thnn_fused_lstm_cell",
+        "_thnn_fused_gru_cell",
+        "_thnn_fused_gru_cell_backward",
+        "_prelu_kernel",
+        "_prelu_kernel_backward",
+    )
+)
+"""What autocast's float16 policy lowers besides matrix work."""
+
+ATTENTION = frozenset(name for name in FORMULAS if "attention" in name)
+KEEPS_STATE = frozenset(
+    {
+        "aten::_thnn_fused_lstm_cell_backward_impl",
+        "aten::mkldnn_rnn_layer_backward",
+        "aten::_cudnn_rnn_backward",
+        *(name for name in ATTENTION if name.endswith("_backward")),
+    }
+)
+"""Backward passes whose saved tensors belong together (an output and its log-sum): only their results are rounded."""
+
+
+def mode(job: Job) -> AbstractContextManager[Any]:
+    """Around the script: rounds where autocast would lower, if the job asks for it."""
+    rounding = job.rounding
+    if rounding is None:
+        return nullcontext()
+    return Rounding(rounding["dtype"], rounding["seed"], rounding["guard"])
+
+
+class Rounding(Decomposing):  # type: ignore[no-untyped-call]
+    """Rounds float32 inputs and results of lowered operations to a shorter mantissa; exponents stay those of float32.
+
+    Rounding is stochastic, from an own generator per device, so that the script draws the numbers it always draws.
+    ``guard`` leaves out that many more bits. What an optimizer multiplies is rounded too, although autocast would not.
+    """
+
+    def __init__(self, dtype: str, seed: int, guard: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.dropped = 23 - MANTISSA[dtype] + guard
+        self.seed = seed
+        self.generators: dict[torch.device, torch.Generator] = {}
+
+    def call(self, func: Any, args: Any, kwargs: Any) -> Any:
+        name = name_of(func)
+        if name in KEEPS_STATE:
+            return self._rounded(func(*args, **kwargs))
+        if name in ATTENTION or name == "aten::_cudnn_rnn":
+            return self._first_rounded(name, func, args, kwargs)
+        if name in FORMULAS or name in CELLS or _is_lowered_extension(name):
+            return self._rounded(func(*self._rounded(args), **self._rounded(kwargs)))
+        return func(*args, **kwargs)
+
+    def _first_rounded(self, name: str, func: Any, args: Any, kwargs: Any) -> Any:
+        """The result, but not the state kept for the backward pass, such as the logarithm of a sum."""
+        args = self._rounded(args)
+        if name == "aten::_cudnn_rnn":
+            args = (*args[:3], None, *args[4:])  # the packed copy of the weights is not rounded: pack again
+        output, *state = func(*args, **self._rounded(kwargs))
+        return (self._rounded(output), *state)
+
+    def _rounded(self, values: Any) -> Any:
+        return tree_map_only(torch.Tensor, self._round, values)
+
+    def _round(self, tensor: torch.Tensor) -> torch.Tensor:
+        """``tensor`` itself unless it is dense float32."""
+        if tensor.dtype is not torch.float32 or tensor.layout is not torch.strided or not tensor.numel():
+            return tensor
+        span = 1 << self.dropped
+        noise = torch.empty_like(tensor, dtype=torch.int32).random_(0, span, generator=self._generator(tensor.device))
+        bits = (tensor.view(torch.int32) + noise) & -span
+        return torch.where(tensor.isfinite(), bits.view(torch.float32), tensor)
+
+    def _generator(self, device: torch.device) -> torch.Generator:
+        if device not in self.generators:
+            self.generators[device] = torch.Generator(device).manual_seed(self.seed)
+        return self.generators[device]
+
+
+@cache
+def _is_lowered_extension(name: str) -> bool:
+    """Whether a library's operation has its own autocast kernel: torch does not say of which policy, so all count."""
+    if name.startswith(("aten::", "prim::", "prims::")):
+        return False
+    keys = ("AutocastCUDA", "AutocastCPU")
+    return any(torch._C._dispatch_has_kernel_for_dispatch_key(name, key) for key in keys)
