@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
@@ -18,6 +18,8 @@ from ampify.source import files
 from ampify.source.document import Document, Located, Part, Undecodable, Unwritable
 from ampify.source.formats import decode
 from ampify.source.ignores import skips_file
+from ampify.source.text import SourceText
+from ampify.together import Group, gather
 
 if TYPE_CHECKING:
     from ampify.model.graph import Edge
@@ -208,33 +210,114 @@ def _erase(document: Document, inspection: Inspection) -> FileReport:
 
 
 def _step_reports(inspection: Inspection) -> Iterator[StepReport]:
-    source = Located(inspection.part.text, inspection.part)
     for step, decision in inspection.decisions(inspection.part.text):
-        place, graph = source.place(step.span.start), step.graph
-        nodes = (StepNode(n.key, n.role, n.label, source.place(n.start).row) for n in graph.nodes)
+        path, place = inspection.place(step.span.start)
+        nodes = (StepNode(n.key, n.role, n.label, _row(inspection, n.start, path)) for n in step.graph.nodes)
+        graph = step.graph
         yield StepReport(
-            inspection.path, place.cell, place.line, step.where, step.models, step.optimizers, step.losses, step.scaler,
+            path, place.cell, place.line, step.where, step.models, step.optimizers, step.losses, step.scaler,
             decision.word, decision.code, decision.reason, tuple(nodes), graph.edges,
         )  # fmt: skip
 
 
+def _row(inspection: Inspection, offset: int, home: str) -> str:
+    """Where something stands, as seen from the file ``home``."""
+    path, place = inspection.place(offset)
+    return place.row if path == home else f"{path}:{place.row}"
+
+
 def _report(paths: Iterable[Path], run: Run, track: Track, work: Work) -> Report:
-    found = _find(paths, run)
-    outcomes = [outcome for path in track(found) if (outcome := _visit(path, run, work))]
+    found = list(files.find(paths, lambda error: run.failed(error.filename, error)))
+    groups = _groups(found)
+    if run.step is not None:
+        found = [_wanted_file(found, run.step, groups)]
+    inside = {path for group in groups.values() for path in group.own[1:]}
+    outcomes = [
+        outcome for path in track(found) if path not in inside for outcome in _outcomes(path, groups, run, work)
+    ]
     reports = (report for outcome in outcomes for report in outcome.reports)
     telling = tuple(report for report in reports if report.diagnostics or report.before != report.after)
     changes = tuple(change for outcome in outcomes for change in outcome.changes)
     return Report(telling, tuple(run.errors), len(found), run.mode, changes)
 
 
-def _find(paths: Iterable[Path], run: Run) -> list[Path]:
-    found = list(files.find(paths, lambda error: run.failed(error.filename, error)))
+def _wanted_file(found: Iterable[Path], step: Wanted, groups: Mapping[Path, Group]) -> Path:
+    """The file of the only step that is wanted, or the first file of its group."""
+    wanted = next((path for path in found if path.resolve() == step.path.resolve()), None)
+    if wanted is None:
+        raise ConfigError(f"{step.path} is not among the files given")
+    return next((first for first, group in groups.items() if wanted in group.own), wanted)
+
+
+def _groups(found: Iterable[Path]) -> dict[Path, Group]:
+    """The groups of several files, by their first one."""
+    documents, acting = [], False
+    for path in (path for path in found if path.suffix == ".py"):
+        try:
+            raw = path.read_bytes()
+            documents.append(decode(path, raw))
+        except (OSError, Undecodable):  # told when it is visited
+            continue
+        acting |= b"backward" in raw
+    gathered = gather(documents) if acting else []
+    return {group.own[0]: group for group in gathered if len(group.paths) > 1}
+
+
+def _outcomes(path: Path, groups: Mapping[Path, Group], run: Run, work: Work) -> list[_Outcome]:
+    if (group := groups.get(path)) is not None and (outcomes := _visit_together(group, run, work)) is not None:
+        return outcomes
+    visited = (_visit(own, run, work) for own in (group.own if group else [path]))
+    return [outcome for outcome in visited if outcome is not None]
+
+
+def _visit_together(group: Group, run: Run, work: Work) -> list[_Outcome] | None:
+    """Work on several files as one text, and write all of them or none; None: they are to be visited one by one."""
+    from ampify.syntax.tree import Unreadable
+
+    inspection = _focused(group, run)
+    try:
+        report = work(group.documents[0], inspection)
+    except (Unreadable, RecursionError):
+        return None
+    except ConfigError:
+        raise
+    except Exception as error:  # noqa: BLE001
+        run.failed(group.own[0], _internal(error))
+        return None
+    reports = [*group.separate(report, inspection.settings)]
+    outcomes = [_rewritten(document, [one], inspection) for document, one in zip(group.documents, reports, strict=True)]
+    if run.mode is Mode.WRITE and not _written(group, outcomes, run):
+        return _visit_together(group, replace(run, mode=Mode.REPORT), _look)
+    return outcomes
+
+
+def _focused(group: Group, run: Run) -> Inspection:
+    """What a group is looked at with; of the only step that is wanted, with its line in the whole text."""
+    first, *others = map(str, group.paths)
+    settings = run.inspection(group.own[0])
+    found = replace(settings, path=first, others=tuple(others), owned=len(group.own), part=Part(group.text))
     if run.step is None:
         return found
-    wanted = [path for path in found if path.resolve() == run.step.path.resolve()]
-    if not wanted:
-        raise ConfigError(f"{run.step.path} is not among the files given")
-    return wanted
+    source = SourceText(group.text)
+    number = [path.resolve() for path in group.own].index(run.step.path.resolve())
+    return replace(found, line=source.line(source.files[number].start) + run.step.line - 1)
+
+
+def _written(group: Group, outcomes: Sequence[_Outcome], run: Run) -> bool:
+    """Write what has changed; if one file cannot be written, the others get back what they held."""
+    done: list[tuple[Path, bytes, bytes]] = []
+    for document, outcome in zip(group.documents, outcomes, strict=True):
+        old = document.encode([part.text for part in document.parts])
+        try:
+            if outcome.new != old:
+                files.write(document.path, old, outcome.new)
+                done.append((document.path, outcome.new, old))
+        except OSError as error:
+            run.failed(document.path, error)
+            for path, new, before in done:
+                files.write(path, new, before)
+            return False
+    return True
 
 
 def _visit(path: Path, run: Run, work: Work) -> _Outcome | None:
@@ -281,9 +364,7 @@ def _treat(path: Path, raw: bytes, run: Run, work: Work) -> _Outcome:
     wanted = _wanted(document, inspection, run.step)
     reports = [_work(document, each, work) if each else _untouched(path, part)
                for part, each in zip(document.parts, wanted, strict=True)]  # fmt: skip
-    if all(report.before == report.after for report in reports):
-        return _Outcome(tuple(reports), raw)
-    return _rewritten(document, reports, raw, inspection)
+    return _rewritten(document, reports, inspection)
 
 
 def _wanted(document: Document, inspection: Inspection, step: Wanted | None) -> list[Inspection | None]:
@@ -304,9 +385,12 @@ def _untouched(path: Path, part: Part) -> FileReport:
     return FileReport(str(path), part.text, part.text, part=part)
 
 
-def _rewritten(document: Document, reports: Sequence[FileReport], raw: bytes, inspection: Inspection) -> _Outcome:
-    """The outcome of a file that changes; one that would not be read back as what was proven stays as it is."""
+def _rewritten(document: Document, reports: Sequence[FileReport], inspection: Inspection) -> _Outcome:
+    """The outcome of a file; one that would not be read back as what was proven stays as it is."""
     old, new = [report.before for report in reports], [report.after for report in reports]
+    raw = document.encode(old)
+    if old == new:
+        return _Outcome(tuple(reports), raw)
     try:
         pages = zip(document.pages(old), document.pages(new), strict=True)
         changes = tuple(Change(a.title, a.text, b.text) for a, b in pages if a.text != b.text)

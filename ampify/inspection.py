@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ampify.config import ConfigError, Settings
 from ampify.diagnostic import TOOL_CODES, Diagnostic, Severity
 from ampify.rule import Rule
-from ampify.source.document import Located, Part
+from ampify.source.document import Located, Part, Place
 from ampify.source.edits import Applicability, Edit, Fix, choose, splice
 from ampify.source.ignores import Ignore, find_ignores
 from ampify.source.importers import importer_of, subclasser_of
@@ -63,6 +63,12 @@ class Inspection:
     def paths(self) -> tuple[str, ...]:
         """The files of the text, in their order."""
         return (self.path, *self.others)
+
+    def place(self, offset: int) -> tuple[str, Place]:
+        """The file that an offset of the part's text lies in, and where in it."""
+        source = SourceText(self.part.text)
+        file = source.files[source.file(offset)]
+        return self._path(source, offset), Located(source[file], self.part).place(offset - file.start)
 
     def look(self, text: str) -> FileReport:
         """The report on a text that stays as it is."""
@@ -143,7 +149,8 @@ class Inspection:
 
     def _decided(self, model: FileModel, focus: int | None) -> Iterator[tuple[TrainingStep, Decision]]:
         for step in model.steps if focus is None else self._steps_at(model, focus):
-            yield step, self._decide(step)
+            if step.tree.source.file(step.span.start) < self.owned:
+                yield step, self._decide(step)
 
     def _decide(self, step: TrainingStep) -> Decision:
         from ampify.rewrite.plan import decide  # only where there is a step

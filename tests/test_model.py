@@ -40,7 +40,7 @@ def refusal(text: str, **settings: object) -> tuple[str, str]:
 def under_autocast(text: str) -> list[str]:
     """The lines inside autocast regions, without their indentation."""
     tree, found = Tree(text), []
-    for node in sorted(read(tree, "train.py").code.amp.regions, key=tree.line):
+    for node in sorted(read(tree).code.amp.regions, key=tree.line):
         head, *lines = tree.text(node).splitlines()
         inner = [line.strip() for line in lines]
         found += inner[inner.index("):") + 1 :] if head.endswith("(") else inner

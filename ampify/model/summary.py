@@ -90,15 +90,14 @@ def _is_act(node: ast.AST) -> bool:
         case ast.Call(func=ast.Attribute(attr="step"), args=[], keywords=[]):
             return True
         case ast.Call(func=ast.Attribute(value=owner, attr="step"), args=[_]):
-            return "scaler" in ast.unparse(owner).lower()
+            return any("scaler" in chain.lower() for chain in _chains(owner))
     return False
 
 
 def _chains(node: ast.AST) -> Iterator[str]:
-    match node:
-        case ast.Name(id=name):
-            yield name
-        case ast.Attribute():
-            chain = ast.unparse(node)
-            if chain.replace(".", "").replace("_", "").isalnum():
-                yield chain
+    parts = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    if isinstance(node, ast.Name):
+        yield ".".join((node.id, *reversed(parts)))

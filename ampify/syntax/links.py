@@ -34,7 +34,7 @@ class Links:
         if not self._modules or (parts and not level and parts[0] not in self._words):
             return None
         folder = self._folders[importer]
-        depths = range(len(folder), 0, -1) if level == 0 else [len(folder) - level + 1]
+        depths = range(len(folder), -1, -1) if level == 0 else [max(len(folder) - level + 1, 0)]
         for length in range(len(parts), -1 if level else 0, -1):
             wanted = parts[:length]
             near = (self._index.get((*folder[:depth], *wanted)) for depth in depths)
