@@ -24,7 +24,7 @@ from ampify.model.step import (
 from ampify.source.text import Span
 from ampify.syntax import blocks
 from ampify.syntax.blocks import Function
-from ampify.syntax.walk import is_none, keyword, walk
+from ampify.syntax.walk import children, is_none, keyword, walk
 
 
 class Acts:
@@ -237,4 +237,14 @@ def _lists(node: cst.BaseExpression) -> bool:
 
 
 def _holds_parameters(node: cst.CSTNode) -> bool:
-    return any(isinstance(n, cst.Attribute) and n.attr.value in ("parameters", "named_parameters") for n in walk(node))
+    """Whether parameters are in an expression; ``next(model.parameters()).device`` has none."""
+    stack = [node]
+    while stack:
+        match stack.pop():
+            case cst.Call(func=cst.Name(value="next")):
+                continue
+            case cst.Attribute(attr=cst.Name(value="parameters" | "named_parameters")):
+                return True
+            case current:
+                stack += children(current)
+    return False
