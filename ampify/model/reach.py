@@ -100,9 +100,9 @@ class Reaching:
 
     def _held(self, d: Definition, name: str) -> bool:
         match d:
-            case Definition(how=How.PARAM, function=cst.FunctionDef() as function):
+            case Definition(how=How.PARAM, function=cst.FunctionDef() as function) if passed := [*self.flow.passed(d)]:
                 self._pass_to(function)
-                return all(self._field(value, name) for value in self.flow.passed(d))
+                return all(self._field(value, name) for value in passed)
             case Definition(how=How.ASSIGN, value=cst.Name() | cst.Attribute() as alias):
                 return self._field(alias, name)
             case Definition(how=How.ASSIGN, value=cst.Call() as call):
