@@ -758,3 +758,17 @@ class Settings:
     assert after == text
     assert refusal.code == "AMP017"
     assert "the place where `self.optimizer` is made cannot be seen" in refusal.message
+
+
+def test_an_optimizer_out_of_an_unknown_pairing_is_out_of_sight():
+    text = f"""from pairing import pairs
+{HEAD}
+for x, y in data:
+    for net, solver in pairs(model, [opt]):
+        solver.zero_grad()
+        F.cross_entropy(net(x), y).backward()
+        solver.step()
+"""
+    after, (refusal,) = fix_text(text, Settings())
+    assert after == text
+    assert "the place where `solver` is made cannot be seen" in refusal.message
