@@ -475,6 +475,11 @@ NOT_RESTORED = {
     ("scale", "c06b_input_penalty"): "the loss knows the scale already",
     ("scale", "c20_divided_or_inline"): "one branch with a scaler and one without: that is how it is switched off",
     ("step", "c07_two_optimizers_retain_graph"): "one loss of two does not reach that optimizer",
+    ("step", "c07_optimizers_in_records"): "the other optimizer has its scaler, and a part of the step is elsewhere",
+    ("update", "c07_optimizers_in_records"): "two optimizers that step in different blocks",
+    ("unscale", "c14_rate_wrapper"): "the optimizer is inside of a wrapper",
+    ("unscale", "c18_clip_then_step_function"): "the optimizer is stepped in another function",
+    ("save", "c16_optimizer_of_agent"): "the optimizer is an attribute of an object",
     ("save", "c15_checkpoint_functions"): "no scaler is passed to the function that saves",
     ("load", "c15_checkpoint_functions"): "no scaler is passed to the function that loads",
 }

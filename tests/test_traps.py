@@ -738,3 +738,37 @@ def train(model, loader, optimizer):
 """
     found = {b: fix_text(text.replace("{backend}", b), Settings())[1][0].code for b in ('"nccl"', '"gloo"')}
     assert found == {'"nccl"': "AMP017", '"gloo"': "AMP018"}
+
+
+def test_an_optimizer_that_is_only_declared_is_out_of_sight():
+    text = f"""{HEAD}
+class Settings:
+    optimizer: torch.optim.Optimizer
+
+    def step(self, x, y):
+        self.optimizer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        self.optimizer.step()
+
+    def run(self):
+        for x, y in data:
+            self.step(x, y)
+"""
+    after, (refusal,) = fix_text(text, Settings())
+    assert after == text
+    assert refusal.code == "AMP017"
+    assert "the place where `self.optimizer` is made cannot be seen" in refusal.message
+
+
+def test_an_optimizer_out_of_an_unknown_pairing_is_out_of_sight():
+    text = f"""from pairing import pairs
+{HEAD}
+for x, y in data:
+    for net, solver in pairs(model, [opt]):
+        solver.zero_grad()
+        F.cross_entropy(net(x), y).backward()
+        solver.step()
+"""
+    after, (refusal,) = fix_text(text, Settings())
+    assert after == text
+    assert "the place where `solver` is made cannot be seen" in refusal.message

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import libcst as cst
 
@@ -27,10 +27,13 @@ class Reaching:
         self.owners: dict[Function, cst.BaseExpression] = {}
         self._resolved: set[Place] = set()
 
-    def solve(self, optimizers: Iterable[tuple[cst.BaseExpression, Function]], functions: Iterable[Function]) -> Reach:
+    def solve(self, optimizers: Sequence[tuple[cst.BaseExpression, Function]], functions: Iterable[Function]) -> Reach:
         """The reach for these optimizer expressions (with their functions) and all functions that need the scaler."""
         for expression, function in optimizers:
             self._optimizer(expression, function)
+        if optimizers and not self.homes and not self.obstacles:
+            expression, _ = optimizers[0]
+            self._unseen(expression)
         self._settle()
         if self.homes:
             for function in functions:
@@ -40,6 +43,10 @@ class Reaching:
 
     def _refuse(self, node: cst.CSTNode, reason: str) -> None:
         self.obstacles.append(Obstacle("AMP017", self.tree.span(node), reason, scaling=True))
+
+    def _unseen(self, expression: cst.CSTNode) -> None:
+        text = self.tree.text(expression)
+        self._refuse(expression, f"the place where `{text}` is made cannot be seen in this file")
 
     # ------------------------------------------------------------------ where optimizers are made
 
@@ -56,8 +63,7 @@ class Reaching:
         if not found and place.path[-1].startswith("["):
             found = unwrapped([d for d in self.flow.defining(place) if d.place.path == place.path[:-1]])
         if not found and not self._read_through(expression, place):
-            text = self.tree.text(expression)
-            self._refuse(expression, f"the place where `{text}` is made cannot be seen in this file")
+            self._unseen(expression)
         for d in found:
             self._definition(d, expression)
 
@@ -100,9 +106,9 @@ class Reaching:
 
     def _held(self, d: Definition, name: str) -> bool:
         match d:
-            case Definition(how=How.PARAM, function=cst.FunctionDef() as function):
+            case Definition(how=How.PARAM, function=cst.FunctionDef() as function) if passed := [*self.flow.passed(d)]:
                 self._pass_to(function)
-                return all(self._field(value, name) for value in self.flow.passed(d))
+                return all(self._field(value, name) for value in passed)
             case Definition(how=How.ASSIGN, value=cst.Name() | cst.Attribute() as alias):
                 return self._field(alias, name)
             case Definition(how=How.ASSIGN, value=cst.Call() as call):
@@ -122,7 +128,9 @@ class Reaching:
             case How.PARAM if isinstance(d.function, cst.FunctionDef):
                 self._parameter(d)
             case How.ITERATE:
-                for source in self.flow.drawn(d):
+                if not (sources := [*self.flow.drawn(d)]):
+                    self._unseen(expression)
+                for source in sources:
                     self._optimizer(source, d.function)
             case _ if isinstance(d.place.root, cst.ClassDef):
                 self.homes.append(Home(d.function, d.node, self._class(d.place)))

@@ -84,6 +84,8 @@ def _same_name(code: Code, expression: cst.BaseExpression, node: cst.CSTNode) ->
     if root is None or place is None or any(isinstance(n, cst.Call) for n in walk(expression)):
         return False
     here = code.flow.function(node)
+    if code.roles.instances.attribute(expression) is not None:  # `agent.scaler`: elsewhere it may be another agent
+        return code.flow.function(expression) is here
     if isinstance(place.root, cst.ClassDef):
         cls = blocks.class_of(code.tree, here)
         return cls is not None and code.flow.family(cls) is place.root and root.value in _names_at(code, node)
