@@ -8,7 +8,7 @@
 # WHEELS     a folder with wheels of what the interpreter lacks (libcst and its like); torch and torchvision are its own
 # OUT        where every result is written as soon as it is there (default: gpu-results); OUT/gpu-results.md is the table
 #
-# PYTHON (default: python3) is the interpreter, JOBS (default: 4) how many scripts climb at a time; times are measured
+# PYTHON (default: python3) is the interpreter, JOBS (default: 6) how many scripts climb at a time; times are measured
 # afterwards, one script at a time. ONLY="gpt lstm" leaves out all others.
 set -uo pipefail
 
@@ -19,14 +19,17 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 checkouts=$(cd "$1" && pwd) && wheels=$(cd "$2" && pwd) || exit 2
 mkdir -p "${3:-gpu-results}" && out=$(cd "${3:-gpu-results}" && pwd) || exit 2
 python=${PYTHON:-python3}
-parallel=${JOBS:-4}
+parallel=${JOBS:-6}
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
 "$python" -m pip install --quiet --no-index --no-deps --no-compile --target "$scratch/site" "$wheels"/*.whl || exit 2
 export PYTHONPATH="$root:$scratch/site" PYTHONDONTWRITEBYTECODE=1 TMPDIR="$scratch"
 
-table() { "$python" "$root/scripts/gpu_table.py" "$out" >"$scratch/$BASHPID.md" && mv "$scratch/$BASHPID.md" "$out/gpu-results.md"; }
+table() { # written beside and moved, since others may write it at the same time
+  local new=$scratch/table.$BASHPID
+  "$python" "$root/scripts/gpu_table.py" "$out" >"$new" && mv "$new" "$out/gpu-results.md"
+}
 
 # The scripts: a name, the folder to run in, and the arguments of `ampify verify`
 names=()
@@ -37,16 +40,17 @@ script() { # NAME FOLDER ARGUMENTS
   names+=("$1") && folders[$1]=$2 && arguments[$1]=$3
 }
 
-script mnist "$checkouts/examples/mnist" "--synthetic-data main.py -- --epochs 1 --log-interval 1"
+# The longest first, so that nothing waits for them in the end
+script gpt "$root/fixtures/verify" "gpt.py -- --batch-size 8 --accumulate 1"
 script imagenet "$checkouts/examples/imagenet" "main.py -- --dummy --epochs 1 --batch-size 64 --workers 4 --gpu 0"
+script ddp "$root/fixtures/verify" "--launch '$python -m torch.distributed.run --standalone --nproc-per-node 2' ddp.py"
+script lstm "$root/fixtures/verify" "lstm.py -- --epochs 1 --log-interval 1"
+script cifar100 "$checkouts/pytorch-cifar100" "--synthetic-data train.py -- -net resnet18 -gpu -b 64"
+script wgan_gp "$checkouts/PyTorch-GAN/implementations/wgan_gp" "--synthetic-data --target-torch 2.3 wgan_gp.py -- --n_epochs 1"
+script mnist "$checkouts/examples/mnist" "--synthetic-data main.py -- --epochs 1 --log-interval 1"
 script vae "$checkouts/examples/vae" "--synthetic-data main.py -- --epochs 1 --log-interval 1"
 script siamese "$checkouts/examples/siamese_network" "--synthetic-data main.py -- --epochs 1 --log-interval 1"
 script dcgan "$checkouts/examples/dcgan" "main.py -- --dataset fake --accel --niter 1"
-script gpt "$root/fixtures/verify" "gpt.py -- --batch-size 8 --accumulate 1 --dropout 0.1"
-script lstm "$root/fixtures/verify" "lstm.py -- --epochs 1 --log-interval 1"
-script ddp "$root/fixtures/verify" "--launch '$python -m torch.distributed.run --standalone --nproc-per-node 2' ddp.py"
-script wgan_gp "$checkouts/PyTorch-GAN/implementations/wgan_gp" "--synthetic-data --target-torch 2.3 wgan_gp.py -- --n_epochs 1"
-script cifar100 "$checkouts/pytorch-cifar100" "--synthetic-data train.py -- -net resnet18 -gpu -b 64"
 
 # The same GAN with logits, which mixed precision can be given
 if [[ -d $checkouts/examples/dcgan ]]; then
@@ -76,27 +80,36 @@ IMAGES
   script super_resolution "$scratch/super_resolution" "main.py -- --upscale_factor 3 --accel --batchSize 16 --threads 2"
 fi
 
-climb() { # NAME LIMIT SUFFIX OPTIONS
+# Seconds for a part: no more than $1, and the part ends when $2 have passed since the start
+within() { echo $(($1 < $2 - SECONDS ? $1 : ($2 > SECONDS ? $2 - SECONDS : 1))); }
+
+climb() { # NAME OPTIONS
   local -a words
   eval "words=(${arguments[$1]})"
-  (cd "${folders[$1]}" && timeout --signal=INT --kill-after=10 "$2" \
-    "$python" -m ampify verify --output-format json $4 "${words[@]}") >"$out/$1$3.part" 2>"$out/$1$3.log" </dev/null
-  echo "$1$3: exit $?"
-  mv "$out/$1$3.part" "$out/$1$3.json"
+  (cd "${folders[$1]}" && timeout --signal=INT --kill-after=10 "$(within 150 270)" \
+    "$python" -m ampify verify --output-format json $2 "${words[@]}") >"$scratch/$1.json" 2>"$out/$1.log" </dev/null
+  echo "$1: exit $?"
+  mv "$scratch/$1.json" "$out/$1.json"
   table
 }
 
 nvidia-smi --query-gpu=name,driver_version --format=csv,noheader >"$out/device" 2>/dev/null
 "$python" -c 'import sys, torch; print(f"torch {torch.__version__}, Python {sys.version.split()[0]}")' >>"$out/device"
 
-timeout 180 "$python" -m pytest -q -p no:cacheprovider -m gpu "$root/tests/test_gpu.py" >"$out/tests.log" 2>&1 &
+timeout "$(within 200 270)" "$python" -m pytest -q -p no:cacheprovider -m gpu "$root/tests/test_gpu.py" >"$out/tests.log" 2>&1 &
 for name in "${names[@]}"; do
   while (($(jobs -rp | wc -l) > parallel)); do wait -n; done
-  climb "$name" 150 "" --numerics &
+  # Two interpreters a run start anew: there is no time for the many runs of L3
+  [[ $name == ddp ]] && options="" || options=--numerics
+  climb "$name" "$options" &
 done
 wait
-table
 
-timeout 60 "$python" "$root/benchmarks/recording.py" >"$out/recording.log" 2>&1
-for name in "${names[@]}"; do climb "$name" 60 .bench "--bench --steps 2"; done
+timeout "$(within 60 340)" "$python" "$root/benchmarks/recording.py" --rounds 2 >"$out/recording.log" 2>&1
+for name in "${names[@]}"; do
+  [[ $name == ddp ]] || printf '%s\t%s\t%s\n' "$name" "${folders[$name]}" "${arguments[$name]}"
+done >"$scratch/scripts.tsv"
+timeout --signal=INT --kill-after=10 "$(within 200 460)" \
+  "$python" "$root/scripts/gpu_times.py" "$scratch/scripts.tsv" "$out" 2>&1 | tee "$out/times.log"
 table
+cat "$out/gpu-results.md"

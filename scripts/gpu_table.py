@@ -19,15 +19,16 @@ checked out, and those of `fixtures/verify`.
 """
 NOTES = """
 `dcgan-logits` is the script of `dcgan` with `BCEWithLogitsLoss` in the place of a sigmoid and `BCELoss`. The levels are
-those of `ampify verify --numerics`. Times are medians of `ampify verify --bench` in milliseconds for each step of the
-optimizer; a script whose data loading takes longer than its training gains nothing. Memory is the peak with AMP in
-parts of that in float32. "Low precision" is the share of the matrix work done in float16 or bfloat16.
+those of `ampify verify --numerics`, of `ddp` without L3. Times are medians in milliseconds for each step of the first
+optimizer, as `ampify verify --bench` takes them; a script whose data loading takes longer than its training gains
+nothing. Memory is the peak with AMP in parts of that in float32. "Low precision" is the share of the matrix work done
+in float16 or bfloat16.
 """
 
 
 def main(folder: Path) -> str:
     names = sorted(path.name.removesuffix(".json") for path in folder.glob("*.json") if ".bench" not in path.name)
-    rows = [row(name, verdict(folder / f"{name}.json"), verdict(folder / f"{name}.bench.json")) for name in names]
+    rows = [row(name, verdict(folder / f"{name}.json"), read(folder / f"{name}.bench.json")) for name in names]
     columns = ("script", "verdict", *LEVELS, "float32", "TF32", "AMP", "speed-up", "memory", "low precision")
     table = [columns, ("---",) * len(columns), *rows]
     reasons = [f"- {name}: {why}" for name in names if (why := reason(verdict(folder / f"{name}.json")))]
@@ -39,17 +40,20 @@ def main(folder: Path) -> str:
 
 
 def verdict(path: Path) -> dict[str, Any]:
-    """The only verdict of a report; empty where the run was cut off."""
+    """The only verdict of a report."""
+    return dict(next(iter(read(path).get("verdicts", ())), {}))
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Empty where the run was cut off."""
     try:
-        (found,) = json.loads(path.read_text("utf-8"))["verdicts"]
+        return dict(json.loads(path.read_text("utf-8")))
     except (OSError, ValueError):
         return {}
-    return dict(found)
 
 
-def row(name: str, ladder: dict[str, Any], timed: dict[str, Any]) -> tuple[str, ...]:
+def row(name: str, ladder: dict[str, Any], bench: dict[str, Any]) -> tuple[str, ...]:
     levels = {level["name"]: level["status"] for level in ladder.get("levels", ())}
-    bench = timed.get("bench") or {}
     ms = {run["setting"]: median(run["times_ms"]) for run in bench.get("runs", ())}
     peak = {run["setting"]: run["peak_bytes"] for run in bench.get("runs", ())}
     against = [f"x{ms[other] / ms['AMP']:.2f}" for other in ("float32", "TF32") if ms.keys() >= {other, "AMP"}]

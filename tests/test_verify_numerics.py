@@ -306,7 +306,7 @@ def test_rounding_keeps_exponents_and_is_fair():
 
 
 def test_rounding_draws_from_a_generator_of_its_own():
-    x = torch.randn(8, 8)
+    x = leaf(8, 8)
     torch.manual_seed(3)
     plain = torch.rand(4)
     torch.manual_seed(3)
@@ -317,21 +317,25 @@ def test_rounding_draws_from_a_generator_of_its_own():
 
 
 def test_guard_bits_are_coarser():
-    x = torch.randn(200, 200, dtype=torch.float64)
-    errors = [(rounded(lambda: x.float() @ x.float(), guard=guard) - x @ x).norm() for guard in (0, 2)]
+    x = leaf(200, 200)
+    exact = x.double() @ x.double()
+    errors = [(rounded(lambda: x @ x, guard=guard) - exact).norm() for guard in (0, 2)]
     assert 3 < errors[1] / errors[0] < 5
 
 
 def test_other_dtypes_are_left_alone():
-    x = torch.randn(8, 8, dtype=torch.float64)
+    x = leaf(8, 8).double()
     assert torch.equal(rounded(lambda: x @ x), x @ x)
-    half = torch.randn(8, 8).to(torch.bfloat16)
+    half = leaf(8, 8).to(torch.bfloat16)
     assert torch.equal(rounded(lambda: half @ half), half @ half)
 
 
-X, W, V = torch.randn(4, 4), torch.randn(4, 4), torch.randn(4)
-IMAGE = torch.randn(2, 3, 8, 8)
-HEADS = torch.randn(2, 2, 4, 8)
+def leaf(*shape):
+    """Only what has to do with a gradient is rounded."""
+    return torch.randn(*shape, requires_grad=True)
+
+
+X, W, V, IMAGE, HEADS = leaf(4, 4), leaf(4, 4), leaf(4), leaf(2, 3, 8, 8), leaf(2, 2, 4, 8)
 LOWERED = {
     "matmul": lambda: torch.matmul(X, W), "mm": lambda: torch.mm(X, W),
     "bmm": lambda: torch.bmm(HEADS[0], HEADS[1].mT), "addmm": lambda: torch.addmm(X, X, W),
@@ -355,6 +359,18 @@ def test_what_autocast_lowers_is_rounded_and_counted(name):
     assert sum(entry["flops"] for entry in counts.found.values()) > 0
     assert not fits(LOWERED[name](), torch.bfloat16)
     assert fits(rounded(LOWERED[name]), torch.bfloat16)
+
+
+def test_only_the_model_is_rounded():
+    """A label that flips because a script makes its data with a matrix product is no matter of precision."""
+    plain, other, frozen = torch.randn(8, 8), torch.randn(8, 8), nn.Linear(8, 8).requires_grad_(requires_grad=False)
+    assert not fits(rounded(lambda: plain @ other), torch.bfloat16)
+    assert torch.equal(rounded(lambda: plain @ other), plain @ other)
+    assert fits(rounded(lambda: frozen(plain)), torch.bfloat16)
+    call = nn.Module.__call__
+    with pytest.raises(RuntimeError):
+        rounded(lambda: frozen(torch.randn(3)))
+    assert nn.Module.__call__ is call
 
 
 def test_backward_passes_are_rounded_and_counted():

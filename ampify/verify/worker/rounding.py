@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import AbstractContextManager, nullcontext
-from functools import cache
+from functools import cache, wraps
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from .operations import FORMULAS, Decomposing, name_of
 
@@ -53,7 +54,9 @@ class Rounding(Decomposing):  # type: ignore[no-untyped-call]
     """Rounds float32 inputs and results of lowered operations to a shorter mantissa; exponents stay those of float32.
 
     Rounding is stochastic, from an own generator per device, so that the script draws the numbers it always draws.
-    ``guard`` leaves out that many more bits. What an optimizer multiplies is rounded too, although autocast would not.
+    ``guard`` leaves out that many more bits. Only what belongs to the model is rounded: inside a module, in a backward
+    pass, or where a gradient is asked for. Labels that a script makes by a product of matrices stay the same labels,
+    and what an optimizer multiplies is left alone.
     """
 
     def __init__(self, dtype: str, seed: int, guard: int) -> None:
@@ -61,16 +64,47 @@ class Rounding(Decomposing):  # type: ignore[no-untyped-call]
         self.dropped = 23 - MANTISSA[dtype] + guard
         self.seed = seed
         self.generators: dict[torch.device, torch.Generator] = {}
+        self.depth = threading.local()
+        self.plain_call: Any = None
+
+    def __enter__(self) -> Rounding:
+        self.plain_call = torch.nn.Module.__call__
+
+        @wraps(self.plain_call)
+        def inside(module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+            self.depth.modules = self._modules + 1
+            try:
+                return self.plain_call(module, *args, **kwargs)
+            finally:
+                self.depth.modules -= 1
+
+        torch.nn.Module.__call__ = inside  # type: ignore[method-assign]
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        super().__exit__(*raised)  # type: ignore[no-untyped-call]
+        torch.nn.Module.__call__ = self.plain_call  # type: ignore[method-assign]
+
+    @property
+    def _modules(self) -> int:
+        """How many calls of modules this thread is in."""
+        return getattr(self.depth, "modules", 0)
+
+    def _of_model(self, args: Any) -> bool:
+        if self._modules or torch._C._current_graph_task_id() != -1:
+            return True
+        return any(isinstance(arg, torch.Tensor) and arg.requires_grad for arg in tree_leaves(args))
 
     def call(self, func: Any, args: Any, kwargs: Any) -> Any:
         name = name_of(func)
+        if not _is_lowered(name) or not self._of_model(args):
+            return func(*args, **kwargs)
         if name in KEEPS_STATE:
             return self._rounded(func(*args, **kwargs))
         if name in ATTENTION or name == "aten::_cudnn_rnn":
             return self._first_rounded(name, func, args, kwargs)
-        if name in FORMULAS or name in CELLS or _is_lowered_extension(name):
-            return self._rounded(func(*self._rounded(args), **self._rounded(kwargs)))
-        return func(*args, **kwargs)
+        return self._rounded(func(*self._rounded(args), **self._rounded(kwargs)))
 
     def _first_rounded(self, name: str, func: Any, args: Any, kwargs: Any) -> Any:
         """The result, but not the state kept for the backward pass, such as the logarithm of a sum."""
@@ -99,8 +133,13 @@ class Rounding(Decomposing):  # type: ignore[no-untyped-call]
 
 
 @cache
-def _is_lowered_extension(name: str) -> bool:
-    """Whether a library's operation has its own autocast kernel: torch does not say of which policy, so all count."""
+def _is_lowered(name: str) -> bool:
+    """Whether autocast runs the operation in the low dtype.
+
+    A library's operation counts if it has an autocast kernel of its own: torch does not say of which policy.
+    """
+    if name in FORMULAS or name in CELLS or name in KEEPS_STATE:
+        return True
     if name.startswith(("aten::", "prim::", "prims::")):
         return False
     keys = ("AutocastCUDA", "AutocastCPU")
