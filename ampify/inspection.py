@@ -104,7 +104,7 @@ class Inspection:
         return Diagnostic(self._path(SourceText(text), start), span, code, row.name, row.severity, message)
 
     def _path(self, source: SourceText, offset: int) -> str:
-        return self.paths[source.file(offset)]
+        return self.paths[source.file(offset)] if self.others else self.path
 
     def decisions(self, text: str) -> Iterator[tuple[TrainingStep, Decision]]:
         """The training steps, each with what is decided on it."""

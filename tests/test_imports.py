@@ -10,11 +10,10 @@ import pytest
 from ampify.rewrite.imports import drop, need
 from ampify.source.edits import splice
 from ampify.syntax.tree import Tree
-from ampify.syntax.walk import walk
 
 
 def at(tree: Tree) -> cst.CSTNode:
-    return next(node for node in walk(tree.module) if isinstance(node, cst.Name) and node.value == "HERE")
+    return next(node for node in tree.nodes() if isinstance(node, cst.Name) and node.value == "HERE")
 
 
 NEEDED = {
@@ -153,14 +152,14 @@ DROPPED = {
 @pytest.mark.parametrize(("text", "after"), DROPPED.values(), ids=DROPPED)
 def test_drop(text: str, after: str | None) -> None:
     tree = Tree(text)
-    result = splice(text, drop(tree, "x", tree.module))
+    result = splice(text, drop(tree, "x", tree.modules[0]))
     assert result == (text if after is None else after)
     ast.parse(result)
 
 
 def test_drop_of_what_only_changed_references_need() -> None:
     tree = Tree("from a import x\nx(x.y)\n")
-    uses = [node for node in walk(tree.module) if isinstance(node, cst.Name) and node.value == "x"][1:]
+    uses = [node for node in tree.nodes() if isinstance(node, cst.Name) and node.value == "x"][1:]
     assert drop(tree, "x", uses[0], uses[:1]) == ()
     assert splice(tree.source.text, drop(tree, "x", uses[0], uses)) == "x(x.y)\n"
 

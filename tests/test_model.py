@@ -349,7 +349,7 @@ if __name__ == "__main__":
         file = tmp_path / "engine.py"
         file.write_text(self.TRAIN)
         (tmp_path / "tool.py").write_text(line)
-        assert (importer_of(file, {"train"}) is not None) is calls
+        assert (importer_of(file, {"train"}, ()) is not None) is calls
 
     def test_a_signature_that_another_file_relies_on_is_not_changed(self, tmp_path):
         (tmp_path / "pyproject.toml").touch()

@@ -11,7 +11,6 @@ from libcst.metadata import MetadataWrapper, PositionProvider
 from ampify.source.text import Span
 from ampify.syntax import blocks
 from ampify.syntax.tree import Tree, Unreadable
-from ampify.syntax.walk import walk
 
 TEXTS = [
     "x = 1\n",
@@ -31,8 +30,8 @@ TEXTS = [
 @pytest.mark.parametrize("text", TEXTS)
 def test_spans_equal_those_of_libcst(text: str) -> None:
     tree = Tree(text)
-    positions = MetadataWrapper(tree.module, unsafe_skip_copy=True).resolve(PositionProvider)
-    for node in list(walk(tree.module))[1:]:
+    positions = MetadataWrapper(tree.modules[0], unsafe_skip_copy=True).resolve(PositionProvider)
+    for node in list(tree.nodes())[1:]:
         there = positions[node]
         begin = tree.source.offset(there.start.line, there.start.column)
         end = tree.source.offset(there.end.line, there.end.column)
@@ -41,21 +40,21 @@ def test_spans_equal_those_of_libcst(text: str) -> None:
             assert tree.text(node)[-1] == ")"
             assert Span(begin, end) in tree.span(node)
         else:
-            assert tree.span(node) == Span(begin, end), tree.module.code_for_node(node)
+            assert tree.span(node) == Span(begin, end), tree.modules[0].code_for_node(node)
 
 
 @pytest.mark.parametrize("text", ["(a)", "( a )", "((a))", "(  # why\n    a\n)", "(a, b)", "(a for a in b)", "(yield)"])
 def test_parentheses_belong_to_an_expression(text: str) -> None:
     tree = Tree(f"def f():\n    x = {text}\n    y = z\n")
-    assign = next(node for node in walk(tree.module) if isinstance(node, cst.Assign))
+    assign = next(node for node in tree.nodes() if isinstance(node, cst.Assign))
     assert tree.text(assign.value) == text
 
 
 def test_comments_and_decorators_around_a_statement() -> None:
     tree = Tree("# above\n@d\n# between\ndef f():\n    # inside\n    pass\n    # last\n# below\n")
-    assert tree.text(tree.module.body[0]).startswith(("@d", "def f"))
-    assert "above" not in tree.text(tree.module.body[0])
-    assert "below" not in tree.text(tree.module.body[0])
+    assert tree.text(tree.modules[0].body[0]).startswith(("@d", "def f"))
+    assert "above" not in tree.text(tree.modules[0].body[0])
+    assert "below" not in tree.text(tree.modules[0].body[0])
 
 
 @pytest.mark.parametrize(
@@ -72,7 +71,7 @@ def test_comments_and_decorators_around_a_statement() -> None:
 )
 def test_unreadable(text: str, code: str | None, line: int) -> None:
     if code is None:
-        assert Tree(text).module.code == text
+        assert Tree(text).modules[0].code == text
         return
     with pytest.raises(Unreadable) as caught:
         Tree(text)
@@ -82,7 +81,7 @@ def test_unreadable(text: str, code: str | None, line: int) -> None:
 def parse(text: str) -> tuple[Tree, dict[str, cst.CSTNode]]:
     """A tree, and its names by what they say (the last of each)."""
     tree = Tree(textwrap.dedent(text))
-    return tree, {node.value: node for node in walk(tree.module) if isinstance(node, cst.Name)}
+    return tree, {node.value: node for node in tree.nodes() if isinstance(node, cst.Name)}
 
 
 NESTED = """
@@ -124,7 +123,7 @@ def test_functions_and_classes() -> None:
     assert name(blocks.method_class(tree, method)) == "C"
     assert blocks.method_class(tree, nested) is None
     assert name(blocks.class_of(tree, nested)) == "C"
-    assert blocks.method_class(tree, tree.module) is None
+    assert blocks.method_class(tree, tree.modules[0]) is None
 
 
 def test_loops_are_those_of_the_function_innermost_first() -> None:
@@ -152,7 +151,7 @@ def test_the_way_up_to_a_block() -> None:
 )
 def test_leaves(body: str, leaves: bool) -> None:
     tree = Tree(f"def f():\n    while a:\n        {body}\n")
-    loop = next(node for node in walk(tree.module) if isinstance(node, cst.While))
+    loop = next(node for node in tree.nodes() if isinstance(node, cst.While))
     assert isinstance(loop.body, cst.IndentedBlock)
     assert blocks.leaves(loop.body) is leaves
 
@@ -173,7 +172,7 @@ def test_jumps_leave_out_those_of_inner_loops_and_functions() -> None:
                 return
     """
     tree = Tree(textwrap.dedent(text))
-    loop = tree.module.body[0]
+    loop = tree.modules[0].body[0]
     assert isinstance(loop, cst.While)
     assert [type(jump).__name__ for jump in blocks.jumps(loop)] == ["Return"]
     inside = [type(jump).__name__ for statement in loop.body.body for jump in blocks.jumps(statement)]

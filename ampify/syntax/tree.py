@@ -71,6 +71,9 @@ class Tree:
     def __init__(self, text: str, paths: Sequence[str] = ()) -> None:
         self.source = SourceText(text)
         self.paths = paths
+        if paths and len(self.source.files) != len(paths):
+            line = self.source.line(self.source.files[1].start)
+            raise Unreadable("AMP900", "source code cannot contain null bytes", line)
         self._spans: dict[cst.CSTNode, Span] = {}
         parts = [(text[span.start : span.end], span.start) for span in self.source.files]
         self.asts = [_parse(part) for part, _ in parts]
