@@ -108,7 +108,9 @@ class Inspection:
 
     def decisions(self, text: str) -> Iterator[tuple[TrainingStep, Decision]]:
         """The training steps, each with what is decided on it."""
-        return self._decided(self._model(text), self._focus(text))
+        source = SourceText(text)
+        found = self._decided(self._model(text), self._focus(text))
+        return ((step, decision) for step, decision in found if source.file(step.span.start) < self.owned)
 
     def _model(self, text: str) -> FileModel:
         from ampify.model.find import read
@@ -149,8 +151,7 @@ class Inspection:
 
     def _decided(self, model: FileModel, focus: int | None) -> Iterator[tuple[TrainingStep, Decision]]:
         for step in model.steps if focus is None else self._steps_at(model, focus):
-            if step.tree.source.file(step.span.start) < self.owned:
-                yield step, self._decide(step)
+            yield step, self._decide(step)
 
     def _decide(self, step: TrainingStep) -> Decision:
         from ampify.rewrite.plan import decide  # only where there is a step

@@ -109,7 +109,7 @@ def fakes(monkeypatch):
     """Fake model, planner, eraser, proof and rules."""
     functions = {
         "ampify.model.find": {"read": read},
-        "ampify.rewrite.plan": {"decide": lambda step, settings, importer=None: Decision(step)},
+        "ampify.rewrite.plan": {"decide": lambda step, settings, importer=None, owned=1: Decision(step)},
         "ampify.rewrite.prove": {"prove": prove, "ProofFailed": ProofFailed},
         "ampify.rewrite.erase": {"erase_text": erase_text, "EraseFailed": EraseFailed},
     }

@@ -72,7 +72,7 @@ class Tree:
         self.source = SourceText(text)
         self.paths = paths
         if paths and len(self.source.files) != len(paths):
-            line = self.source.line(self.source.files[1].start)
+            line = self.source.line(self.source.files[0].end)
             raise Unreadable("AMP900", "source code cannot contain null bytes", line)
         self._spans: dict[cst.CSTNode, Span] = {}
         parts = [(text[span.start : span.end], span.start) for span in self.source.files]
