@@ -18,6 +18,7 @@ from ampify.source import files
 from ampify.source.document import Document, Located, Part, Undecodable, Unwritable
 from ampify.source.formats import decode
 from ampify.source.ignores import skips_file
+from ampify.source.python import PythonDocument
 from ampify.source.text import SourceText
 from ampify.together import Group, gather
 
@@ -165,6 +166,29 @@ def fix_text(text: str, settings: Settings, path: str = "example.py") -> tuple[s
     """A text after its fixes, and the findings that are left in it."""
     report = _inspection_of_text(settings, path).mend(text)
     return report.after, list(report.diagnostics)
+
+
+def fix_texts(
+    texts: Mapping[Path, str], settings: Callable[[Path], Settings]
+) -> tuple[dict[Path, str], list[Diagnostic]]:
+    """The texts of a project after their fixes, and the findings that are left; what does not parse is left alone."""
+    run, after, left = Run(settings), dict(texts), list[Diagnostic]()
+    for group in gather([PythonDocument(path, text, "utf-8") for path, text in texts.items()]):
+        for report in _mended(group, run):
+            after[Path(report.path)] = report.after
+            left += report.diagnostics
+    return after, left
+
+
+def _mended(group: Group, run: Run) -> list[FileReport]:
+    from ampify.syntax.tree import Unreadable
+
+    inspection = _focused(group, run)
+    try:
+        return [*group.separate(inspection.mend(group.text), inspection.settings)]
+    except (Unreadable, RecursionError):
+        alone = [Group((document,)) for document in group.documents] if len(group.paths) > 1 else []
+        return [report for one in alone for report in _mended(one, run)]
 
 
 def _inspection_of_text(settings: Settings, path: str) -> Inspection:

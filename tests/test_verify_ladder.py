@@ -297,3 +297,12 @@ def test_every_rank_of_a_launch(workers, tmp_path):
     assert verdict.level("L0").status == "holds", (verdict.reason, verdict.details)
     assert verdict.word == "NOT EQUIVALENT"
     assert verdict.first.message.startswith("rank 1: ")
+
+
+def test_kernels_that_repeat_themselves_only_where_torch_insists(verify):
+    lenient = "if torch.is_deterministic_algorithms_warn_only_enabled():\n        loss = loss + os.urandom(1)[0]\n"
+    script = SCRIPT.replace("import sys", "import os, sys").replace("loss.backward()", f"{lenient}    loss.backward()")
+    verdict = verify(script, sources=script.replace("    scheduler.step()\n", ""))
+    assert verdict.level("L0").status == "holds"
+    assert verdict.level("L1").status == "fails"
+    assert any("enforced" in note for note in verdict.notes)

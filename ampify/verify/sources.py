@@ -16,9 +16,9 @@ from ampify.rewrite.erase import EraseFailed, erase_text
 from ampify.source.document import Undecodable
 from ampify.source.files import matters
 from ampify.source.ignores import skips_file
-from ampify.source.python import decode
-from ampify.source.text import SourceText
-from ampify.syntax.tree import Unreadable
+from ampify.source.python import PythonDocument, decode
+from ampify.source.text import SEAM, SourceText
+from ampify.together import gather
 from ampify.verify.verdict import Mode, Place
 
 _REASONS = ("AMP0", "AMP904")
@@ -59,29 +59,21 @@ class Nothing:
 
 def find(loaded: Iterable[Path], settings: Callable[[Path], Settings]) -> Sources | Nothing:
     """What to compare: with AMP in the files, the program without it; without, what ``--fix`` makes of it."""
-    texts = dict(_read(sorted(set(loaded))))
-    erased = {}
-    for path, text in texts.items():
+    texts, erased = dict(_read(sorted(set(loaded)))), dict[Path, str]()
+    for group in gather([PythonDocument(path, text, "utf-8") for path, text in texts.items()]):
         try:
-            erased[path] = erase_text(text)
+            parts = erase_text(group.text).split(SEAM) if matters(group.text.encode()) else group.text.split(SEAM)
         except EraseFailed as error:
-            return Nothing(f"AMP cannot be taken out of {path}: {error}")
+            return Nothing(f"AMP cannot be taken out of {', '.join(map(str, group.paths))}: {error}")
+        erased.update(zip(group.paths, parts, strict=True))
     if reference := {path: text for path, text in erased.items() if text != texts[path]}:
         return Sources(reference, {}, "audit")
     return _converted(texts, settings)
 
 
 def _converted(texts: Mapping[Path, str], settings: Callable[[Path], Settings]) -> Sources | Nothing:
-    candidate, left = {}, list[Diagnostic]()
-    for path, text in texts.items():
-        try:
-            after, found = engine.fix_text(text, settings(path), str(path))
-        except Unreadable:
-            continue
-        left += found
-        if after != text:
-            candidate[path] = after
-    if candidate:
+    after, left = engine.fix_texts(texts, settings)
+    if candidate := {path: text for path, text in after.items() if text != texts[path]}:
         return Sources({}, candidate, "convert")
     refusals = tuple((_place(d, texts), f"{d.code}: {d.message}") for d in left if d.code.startswith(_REASONS))
     why = "no training step can be converted" if refusals else "there is no training step in the files it loads"
@@ -95,14 +87,14 @@ def _place(finding: Diagnostic, texts: Mapping[Path, str]) -> Place:
 
 
 def _read(paths: Iterable[Path]) -> Iterator[tuple[Path, str]]:
-    """The texts that can have to do with AMP and that ampify may touch."""
+    """The texts that ampify may touch."""
     for path in paths:
         try:
             raw = path.read_bytes()
             text = decode(path, raw).text
         except (OSError, Undecodable):
             continue
-        if matters(raw) and not skips_file(text):
+        if not skips_file(text):
             yield path, text
 
 
