@@ -27,7 +27,7 @@ from ampify.verify.workers import Workers
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")]
 
 GPT = Path(__file__).parents[1] / "fixtures" / "verify" / "gpt.py"
-SMALL = tuple(shlex.split("--layers 2 --width 128 --heads 4 --vocabulary 256 --context 64 --steps 24 --warmup 2"))
+SMALL = tuple(shlex.split("--layers 2 --width 128 --heads 4 --vocabulary 256 --context 64 --steps 32 --warmup 2"))
 
 
 @pytest.fixture(scope="module")

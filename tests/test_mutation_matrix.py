@@ -29,7 +29,7 @@ def workers() -> Iterator[Workers]:
         yield opened
 
 
-@pytest.mark.parametrize(("number", "mutant"), enumerate(MUTANTS), ids=[mutant.name for mutant in MUTANTS])
+@pytest.mark.parametrize(("number", "mutant"), list(enumerate(MUTANTS)), ids=[mutant.name for mutant in MUTANTS])
 def test_a_mistake_is_caught_as_the_table_says(number: int, mutant: Mutant, workers: Workers, tmp_path: Path) -> None:
     verdicts = {o.name: SCRIPT["verify"](mutant, o, tmp_path, workers) for o in mutant.loop.optimizers}
     assert all(verdict.level("L0").status == "holds" for verdict in verdicts.values())
