@@ -31,7 +31,7 @@ def conversion(before: str, after: str) -> Fix:
         at = match.end()
     edits.append(Edit(Span(0, len(before)), after[at:]))
     fresh = assigned(after) - assigned(before) - CARRIERS
-    imports = {line for line in after.splitlines() if line.startswith(("import ", "from "))} - {*before.splitlines()}
+    imports = {(0, line) for line in after.splitlines() if line.startswith(("import ", "from "))} - {(0, line) for line in before.splitlines()}
     floats = tuple(e for e in edits if e.text == ".float()")
     return Fix("Convert", tuple(edits), proof=Erases(frozenset(imports), tuple(sorted(fresh)), floats))
 
