@@ -31,9 +31,11 @@ def conversion(before: str, after: str) -> Fix:
         at = match.end()
     edits.append(Edit(Span(0, len(before)), after[at:]))
     fresh = assigned(after) - assigned(before) - CARRIERS
-    imports = {(0, line) for line in after.splitlines() if line.startswith(("import ", "from "))} - {(0, line) for line in before.splitlines()}
+    imports = {line for line in after.splitlines() if line.startswith(("import ", "from "))} - {*before.splitlines()}
     floats = tuple(e for e in edits if e.text == ".float()")
-    return Fix("Convert", tuple(edits), proof=Erases(frozenset(imports), tuple(sorted(fresh)), floats))
+    return Fix(
+        "Convert", tuple(edits), proof=Erases(frozenset((0, line) for line in imports), tuple(sorted(fresh)), floats)
+    )
 
 
 def assigned(text: str) -> set[str]:
