@@ -20,6 +20,8 @@ checkouts=$(cd "$1" && pwd) && wheels=$(cd "$2" && pwd) || exit 2
 mkdir -p "${3:-gpu-results}" && out=$(cd "${3:-gpu-results}" && pwd) || exit 2
 python=${PYTHON:-python3}
 parallel=${JOBS:-6}
+limit=${LIMIT:-150}
+until=${UNTIL:-270}
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
@@ -86,7 +88,7 @@ within() { echo $(($1 < $2 - SECONDS ? $1 : ($2 > SECONDS ? $2 - SECONDS : 1)));
 climb() { # NAME OPTIONS
   local -a words
   eval "words=(${arguments[$1]})"
-  (cd "${folders[$1]}" && timeout --signal=INT --kill-after=10 "$(within 150 270)" \
+  (cd "${folders[$1]}" && timeout --signal=INT --kill-after=10 "$(within "$limit" "$until")" \
     "$python" -m ampify verify --output-format json $2 "${words[@]}") >"$scratch/$1.json" 2>"$out/$1.log" </dev/null
   echo "$1: exit $?"
   mv "$scratch/$1.json" "$out/$1.json"
