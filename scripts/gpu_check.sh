@@ -9,7 +9,8 @@
 # OUT        where every result is written as soon as it is there (default: gpu-results); OUT/gpu-results.md is the table
 #
 # PYTHON (default: python3) is the interpreter, JOBS (default: 6) how many scripts climb at a time; times are measured
-# afterwards, one script at a time. ONLY="gpt lstm" leaves out all others.
+# afterwards, one script at a time. ONLY="gpt lstm" leaves out all others. LIMIT (default: 150) is the seconds for the
+# ladder of one script; UNTIL (default: 270) those from the start to the end of all ladders.
 set -uo pipefail
 
 usage() { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; }
