@@ -167,7 +167,7 @@ def _has_run(code: Code, d: Definition, function: Function, before: cst.CSTNode 
         return True
     calls = (n for n in code.flow.body[function] if isinstance(n, cst.Call) and _above(code, n, before))
     called = {callee for call in calls if (callee := code.flow.callee(call)) is not None}
-    return any(f is d.function or d.function in code.flow.reachable(f) for f in called)
+    return any(d.function in (f, *code.flow.reachable(f)) for f in called)
 
 
 def _above(code: Code, node: cst.CSTNode, before: cst.CSTNode | None) -> bool:
