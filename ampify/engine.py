@@ -227,7 +227,8 @@ def _erase(document: Document, inspection: Inspection) -> FileReport:
 
     part, text = inspection.part, inspection.part.text
     try:
-        return FileReport(inspection.path, text, text if document.lint_only else erase_text(text), part=part)
+        after = text if document.lint_only else erase_text(text, paths=inspection.paths)
+        return FileReport(inspection.path, text, after, part=part)
     except EraseFailed as error:
         Tree(text)  # where it does not even parse, this says so better
         return inspection.unusable(text, "AMP905", f"Mixed precision cannot be taken out: {error}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -193,9 +193,9 @@ class Inspection:
         minimum = Applicability.UNSAFE if self.settings.unsafe_fixes else Applicability.SAFE
         left, withdrawn = shown, list[Diagnostic]()
         while chosen := choose((d.fix for d in left if d.fix), minimum):
-            if _flaw(text, chosen) is None:
+            if _flaw(text, chosen, self.paths) is None:
                 return chosen, withdrawn
-            bad = {id(fix): flaw for fix in chosen if (flaw := _flaw(text, [fix]))}
+            bad = {id(fix): flaw for fix in chosen if (flaw := _flaw(text, [fix], self.paths))}
             if not bad:  # each holds alone
                 return chosen[:1], withdrawn
             withdrawn += [self._withdrawn(text, d, bad[id(d.fix)]) for d in left if id(d.fix) in bad]
@@ -266,12 +266,12 @@ def _shifted(offset: int, edits: Iterable[Edit]) -> int:
     return offset + sum(len(e.text) - (e.span.end - e.span.start) for e in edits if e.span.end <= offset)
 
 
-def _flaw(text: str, fixes: list[Fix]) -> str | None:
+def _flaw(text: str, fixes: list[Fix], paths: Sequence[str]) -> str | None:
     """Why the fixes must not be written, None if they may."""
     from ampify.rewrite.prove import ProofFailed, prove
 
     try:
-        prove(text, splice(text, _edits(fixes)), fixes)
+        prove(text, splice(text, _edits(fixes)), fixes, paths)
     except ProofFailed as failure:
         return str(failure)
     return None

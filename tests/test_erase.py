@@ -546,7 +546,7 @@ def test_only_a_float_is_taken_out_as_one() -> None:
 def test_an_import_goes_only_when_a_plan_added_it() -> None:
     text = "import torch\nwith torch.autocast('cuda'):\n    f(x)\n"
     assert erase_text(text) == "import torch\nf(x)\n"
-    assert erase_text(text, Hints(imports=frozenset({"import torch"}))) == "f(x)\n"
+    assert erase_text(text, Hints(imports=frozenset({(0, "import torch")}))) == "f(x)\n"
 
 
 def test_a_parameter_known_from_another_file() -> None:

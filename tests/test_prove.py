@@ -31,7 +31,8 @@ def conversion(before: str, after: str) -> Fix:
         at = match.end()
     edits.append(Edit(Span(0, len(before)), after[at:]))
     fresh = assigned(after) - assigned(before) - CARRIERS
-    imports = {line for line in after.splitlines() if line.startswith(("import ", "from "))} - {*before.splitlines()}
+    new = {*after.splitlines()} - {*before.splitlines()}
+    imports = {(0, line) for line in new if line.startswith(("import ", "from "))}
     floats = tuple(e for e in edits if e.text == ".float()")
     return Fix(
         "Convert", tuple(edits), proof=Erases(frozenset((0, line) for line in imports), tuple(sorted(fresh)), floats)

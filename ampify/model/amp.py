@@ -6,7 +6,7 @@ By binding and by flow through the calls of the file, never by spelling alone: s
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import cached_property
@@ -14,7 +14,7 @@ from functools import cached_property
 import libcst as cst
 
 from ampify.syntax.blocks import class_of, function_of, method_class
-from ampify.syntax.names import Bound, Scope
+from ampify.syntax.names import Binding, Bound
 from ampify.syntax.tree import Tree
 from ampify.syntax.walk import dotted, is_none, walk
 
@@ -353,10 +353,11 @@ class AmpFacts:
     # -- who is called ------------------------------------------------------------------------------------------------
 
     def callees(self, call: cst.Call) -> Iterator[cst.FunctionDef]:
-        """The functions of this file that a call may reach."""
+        """The functions at hand that a call may reach."""
+        bindings = self._bindings(call.func)
         match call.func:
-            case cst.Name(value=name) as func:
-                for binding in self.tree.names.scope[func].lookup(name):
+            case cst.Name() | cst.Attribute() if bindings:
+                for binding in bindings:
                     if binding.how is Bound.FUNCTION and isinstance(binding.node, cst.FunctionDef):
                         yield binding.node
                     elif binding.how is Bound.CLASS and isinstance(binding.node, cst.ClassDef):
@@ -380,19 +381,22 @@ class AmpFacts:
             yield from (function for function, home in homes.items() if home and self._family(home) is family)
 
     def _family(self, owner: cst.ClassDef) -> cst.ClassDef:
-        """The topmost base class in this file: what a class and its subclasses share attributes under."""
+        """The topmost base class at hand: what a class and its subclasses share attributes under."""
         seen = {owner}
         while (base := self._base(owner)) and base not in seen:
             seen.add(owner := base)
         return owner
 
     def _base(self, owner: cst.ClassDef) -> cst.ClassDef | None:
-        for arg in owner.bases:
-            scope: Scope = self.tree.names.scope[owner]
-            for binding in scope.lookup(arg.value.value) if isinstance(arg.value, cst.Name) else ():
-                if isinstance(binding.node, cst.ClassDef):
-                    return binding.node
-        return None
+        bindings = (binding for arg in owner.bases for binding in self._bindings(arg.value))
+        return next((b.node for b in bindings if isinstance(b.node, cst.ClassDef)), None)
+
+    def _bindings(self, node: cst.CSTNode) -> Sequence[Binding]:
+        """What binds a name, or what a chain of names leads to in another file at hand."""
+        match self.tree.names.origin(node):
+            case (home, (name,)):
+                return home.lookup(name)
+        return self.tree.names.scope[node].lookup(node.value) if isinstance(node, cst.Name) else ()
 
     def _received(self, call: cst.Call, function: cst.FunctionDef) -> Iterator[tuple[cst.Arg, cst.Param]]:
         """The arguments of a call with the parameters that they are for."""

@@ -147,11 +147,11 @@ def bound_at(code: Code, place: Place, function: Function, before: cst.CSTNode |
     if isinstance(place.root, cst.ClassDef):
         cls = blocks.class_of(code.tree, function)
         mine = cls is not None and flow.family(cls) is place.root
-        return mine and any(d.function is not function or _above(code, d, before) for d in definitions)
+        return mine and any(_has_run(code, d, function, before) for d in definitions)
     scope = flow.names.inner.get(function)
     visible = scope is not None and scope.find(place.path[0]) is place.root
     own = [d for d in definitions if d.function is function and not isinstance(d.node, cst.Param)]
-    return visible and (not own or any(_above(code, d, before) for d in own))
+    return visible and (not own or any(_above(code, d.node, before) for d in own))
 
 
 def _bases(flow: Flow, place: Place) -> Iterator[Definition]:
@@ -159,8 +159,19 @@ def _bases(flow: Flow, place: Place) -> Iterator[Definition]:
     return (d for d in flow.defining(place) if d.place.path == place.path[: len(d.place.path)])
 
 
-def _above(code: Code, d: Definition, before: cst.CSTNode | None) -> bool:
-    return before is None or code.tree.span(d.node).start < code.tree.span(before).end
+def _has_run(code: Code, d: Definition, function: Function, before: cst.CSTNode | None) -> bool:
+    """Whether an attribute is there at ``before``: what no constructor has called yet has not run in it."""
+    if d.function is function:
+        return _above(code, d.node, before)
+    if not (isinstance(function, cst.FunctionDef) and function.name.value == "__init__"):
+        return True
+    calls = (n for n in code.flow.body[function] if isinstance(n, cst.Call) and _above(code, n, before))
+    called = {callee for call in calls if (callee := code.flow.callee(call)) is not None}
+    return any(d.function in (f, *code.flow.reachable(f)) for f in called)
+
+
+def _above(code: Code, node: cst.CSTNode, before: cst.CSTNode | None) -> bool:
+    return before is None or code.tree.span(node).start < code.tree.span(before).end
 
 
 def _tests(tree: Tree, node: cst.CSTNode) -> Iterator[cst.BaseExpression]:

@@ -347,7 +347,7 @@ class Flow:
                 cls = blocks.class_of(self.tree, call)
                 return next((m for b in self.bases(cls) if (m := self.method(b, attr))), None) if cls else None
             case cst.Attribute(value=cst.Name() as base, attr=cst.Name(value=attr)) if cls := self.self_class(base):
-                return self.method(cls, attr)
+                return self._implemented(cls, attr)
             case cst.Attribute(value=cst.Name() as base, attr=cst.Name(value=attr)):
                 owner = self.named(base)
                 return self.method(owner, attr) if isinstance(owner, cst.ClassDef) else None
@@ -412,6 +412,16 @@ class Flow:
             if isinstance(node, cst.FunctionDef) and node.name.value == name:
                 return node
         return next((m for base in self.bases(cls) if base is not cls and (m := self.method(base, name))), None)
+
+    def _implemented(self, cls: cst.ClassDef, name: str) -> cst.FunctionDef | None:
+        """What ``self.name()`` runs in ``cls``: for a method that is left to subclasses, that of the only one."""
+        method = self.method(cls, name)
+        if method is None or not blocks.abstract(method):
+            return method
+        below = (c for c in self.classes if c is not cls and self.family(c) is self.family(cls))
+        own = (n for c in below for n in c.body.body if isinstance(n, cst.FunctionDef) and n.name.value == name)
+        found = [n for n in own if not blocks.abstract(n)]
+        return found[0] if len(found) == 1 else method
 
     @cached_property
     def _plain_sites(self) -> dict[cst.FunctionDef, list[cst.Call]]:

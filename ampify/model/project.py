@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from ampify.model.summary import FileSummary
-from ampify.syntax.links import Links
+from ampify.syntax.links import Links, member
 
 _LARGEST = 600_000
 """Characters. The model of such a unit takes some seconds; a larger one is looked at file by file."""
@@ -40,11 +40,33 @@ class Project:
         for index in range(len(self._files)):
             groups.setdefault(self._roots[index], []).append(index)
         found = [part for group in groups.values() for part in self._small_enough(group)]
-        return [self._unit(group) for group in sorted(found)]
+        helpers = [self._helpers(group) for group in found]
+        taken = {index for helping in helpers for index in helping}
+        whole = [sorted({*group, *helping}) for group, helping in zip(found, helpers, strict=True)]
+        return [self._unit(group) for group in sorted(whole) if group[0] not in taken or len(group) > 1]
 
     def _small_enough(self, group: list[int]) -> list[list[int]]:
         total = sum(self._files[i].size for i in group)
         return [group] if total <= _LARGEST else [[i] for i in group]
+
+    def _helpers(self, group: list[int]) -> set[int]:
+        """Files without a step of their own that are used by the program of a group alone: they are a part of it."""
+        if not any(self._files[i].acts for i in group):
+            return set()
+        alone = Counter(self._roots)
+        left = {i for i in self._around(group) if not self._files[i].acts and alone[self._roots[i]] == 1}
+        while shared := {i for i in left if not self._users[i] <= left.union(group)}:
+            left -= shared
+        return left
+
+    @cached_property
+    def _users(self) -> dict[int, set[int]]:
+        """By file, those with code that uses it."""
+        found: dict[int, set[int]] = {}
+        for (user, _), used in self._uses.items():
+            for file, _ in used:
+                found.setdefault(file, set()).add(user)
+        return found
 
     def _unit(self, group: list[int]) -> Unit:
         around = self._around(group) if any(self._files[i].acts for i in group) else []
@@ -62,7 +84,7 @@ class Project:
                 yield from self._followed(path, index, frozenset())
             elif root not in self._parts[index]:
                 for star in self._files[index].stars:
-                    yield from self._followed(f"{star.rstrip('.')}.{root}", index, frozenset())
+                    yield from self._followed(member(star, root), index, frozenset())
 
     def _followed(self, path: str, index: int, seen: frozenset[int]) -> Iterator[tuple[int, str]]:
         """Where an import path leads to, each file on the way that hands the name on included."""
@@ -79,7 +101,7 @@ class Project:
         """Where a file has a name from that it does not define itself."""
         if name and name not in self._parts[file]:
             path = self._names[file].get(name)
-            yield from (path,) if path else (f"{star.rstrip('.')}.{name}" for star in self._files[file].stars)
+            yield from (path,) if path else (member(star, name) for star in self._files[file].stars)
 
     @cached_property
     def _uses(self) -> dict[tuple[int, str], frozenset[tuple[int, str]]]:

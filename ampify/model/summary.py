@@ -6,6 +6,8 @@ import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ampify.syntax.links import member
+
 _ACTS = {"backward", "zero_grad"}
 
 
@@ -46,7 +48,7 @@ def summarize(path: str, text: str) -> FileSummary | None:
     nodes = [*ast.walk(tree)]
     stars = (node for node in nodes if isinstance(node, ast.ImportFrom) and node.names[0].name == "*")
     return FileSummary(
-        path, len(text), tuple(_imports(nodes)), tuple(_base(node).rstrip(".") or "." for node in stars),
+        path, len(text), tuple(_imports(nodes)), tuple(_module(node) for node in stars),
         tuple(_parts(tree)),
     )  # fmt: skip
 
@@ -58,16 +60,16 @@ def _imports(nodes: list[ast.AST]) -> Iterator[tuple[str, str]]:
                 yield from ((alias.asname or alias.name.partition(".")[0], _bound(alias)) for alias in names)
                 yield from ((alias.name, alias.name) for alias in names if "." in alias.name and not alias.asname)
             case ast.ImportFrom(names=names) if names[0].name != "*":
-                yield from ((alias.asname or alias.name, _base(node) + alias.name) for alias in names)
+                yield from ((alias.asname or alias.name, member(_module(node), alias.name)) for alias in names)
 
 
 def _bound(alias: ast.alias) -> str:
     return alias.name if alias.asname else alias.name.partition(".")[0]
 
 
-def _base(node: ast.ImportFrom) -> str:
-    """What comes before an imported name: ``engine.``, ``..``, ``.losses.``."""
-    return "." * node.level + (f"{node.module}." if node.module else "")
+def _module(node: ast.ImportFrom) -> str:
+    """What is imported from: ``engine``, ``..``, ``.losses``."""
+    return "." * node.level + (node.module or "")
 
 
 def _parts(tree: ast.Module) -> Iterator[Part]:

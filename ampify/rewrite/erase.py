@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ampify.model.amp import AmpFacts
@@ -45,10 +45,10 @@ class Hints:
     """What the program assigned before any AMP came in; None: unknown, it may have branches and switches for AMP."""
 
 
-def erase_text(text: str, hints: Hints = Hints()) -> str:
-    """``text`` without AMP; byte for byte the same where there is none."""
+def erase_text(text: str, hints: Hints = Hints(), paths: Sequence[str] = ()) -> str:
+    """``text`` without AMP; byte for byte the same where there is none. ``paths`` are those of its files."""
     try:
-        return _Erasing(hints).run(_without_floats(text, hints.floats))
+        return _Erasing(hints, paths).run(_without_floats(text, hints.floats))
     except Unreadable as error:
         raise EraseFailed(f"line {error.line}: {error}") from None
 
@@ -63,14 +63,14 @@ def _without_floats(text: str, floats: tuple[Span, ...]) -> str:
 class _Erasing:
     """Rounds of cuts up to a fixed point, with what has to be remembered of the code that is already gone."""
 
-    def __init__(self, hints: Hints) -> None:
-        self.hints = hints
+    def __init__(self, hints: Hints, paths: Sequence[str]) -> None:
+        self.hints, self.paths = hints, paths
         self.carriers = hints.carried
         self.freed: set[str] = set()
         self.tests: set[str] = set()
 
     def run(self, text: str) -> str:
-        facts = AmpFacts(Tree(text), self.carriers)
+        facts = AmpFacts(Tree(text, self.paths), self.carriers)
         if not facts.touched and self.hints in (Hints(), Hints(had=self.hints.had)):
             return text
         self.carriers |= {facts.title(param) for param in facts.parameters}
@@ -78,7 +78,7 @@ class _Erasing:
             before, text = text, self._round(facts)
             if before == text:
                 return text
-            facts = AmpFacts(Tree(text), self.carriers)
+            facts = AmpFacts(Tree(text, self.paths), self.carriers)
         raise EraseFailed("AMP is nested too deeply to be taken out")
 
     def _round(self, facts: AmpFacts) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import libcst as cst
@@ -39,14 +39,17 @@ class SameErasure:
     imports: frozenset[AddedImport] = frozenset()
 
 
-def prove(before: str, after: str, fixes: Iterable[Fix]) -> None:
-    """Raise `ProofFailed` unless ``after`` is what ``fixes``, applied together to ``before``, claim it is."""
+def prove(before: str, after: str, fixes: Iterable[Fix], paths: Sequence[str] = ()) -> None:
+    """Raise `ProofFailed` unless ``after`` is what ``fixes``, applied together to ``before``, claim it is.
+
+    ``paths`` are those of the files of both.
+    """
     chosen = list(fixes)
     try:
         if all(fix.proof is None for fix in chosen):
             _same_outside(before, after, [e for fix in chosen for e in fix.edits])
         else:
-            _same_erasure(before, after, chosen)
+            _same_erasure(before, after, chosen, paths)
     except (EraseFailed, Unreadable, SyntaxError, RecursionError) as error:
         raise ProofFailed(f"The result cannot be read back: {error}") from error
 
@@ -68,17 +71,17 @@ def _outside(text: str, spans: list[Span]) -> str:
     return splice(text, (Edit(span, "\1") for span in spans))
 
 
-def _same_erasure(before: str, after: str, fixes: list[Fix]) -> None:
+def _same_erasure(before: str, after: str, fixes: list[Fix], paths: Sequence[str]) -> None:
     """Fixes with declared spans come first; the others may then add and take nothing but AMP."""
     declared = [e for fix in fixes if fix.proof is None for e in fix.edits]
     base = splice(before, declared)
     _same_outside(before, base, declared)
-    tree = Tree(base)
+    tree = Tree(base, paths)
     hints = _hints(fixes)
     if AmpFacts(tree).touched:
-        want, got = erase_text(base), erase_text(after, hints)
+        want, got = erase_text(base, paths=paths), erase_text(after, hints, paths)
     else:
-        want, got = base, erase_text(after, replace(hints, had=_assigned(tree)))
+        want, got = base, erase_text(after, replace(hints, had=_assigned(tree)), paths)
     _same_program(want, got)
 
 

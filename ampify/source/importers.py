@@ -7,6 +7,10 @@ from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 
+from ampify.source.document import Undecodable
+from ampify.source.files import LARGEST_NOTEBOOK
+from ampify.source.formats import decode
+
 _MARKS = (".git", "pyproject.toml", "setup.py", "setup.cfg")
 
 
@@ -50,16 +54,23 @@ def _project(path: Path) -> Path:
 
 @cache
 def _sources(folder: Path) -> tuple[tuple[Path, bytes], ...]:
-    """The Python files of a project that import anything at all."""
+    """The code of the files of a project that import anything at all."""
     found = []
-    for file in sorted(folder.rglob("*.py")):
+    for file in sorted(path for path in folder.rglob("*") if path.suffix in (".py", ".ipynb")):
         try:
-            raw = file.read_bytes()
-        except OSError:  # a file that nobody can read calls nothing
+            raw = _code(file)
+        except (OSError, Undecodable):  # a file that nobody can read calls nothing
             continue
         if b"import" in raw and not any(part.startswith(".") for part in file.relative_to(folder).parts):
             found.append((file, raw))
     return tuple(found)
+
+
+def _code(file: Path) -> bytes:
+    raw = file.read_bytes()
+    if file.suffix == ".py" or len(raw) > LARGEST_NOTEBOOK:
+        return raw
+    return "\n".join(part.text for part in decode(file, raw).parts).encode()
 
 
 def subclasser_of(path: Path, names: Collection[str], known: Collection[Path]) -> Path | None:

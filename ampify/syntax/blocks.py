@@ -135,3 +135,19 @@ def jumps(statement: cst.CSTNode) -> Iterator[cst.Continue | cst.Break | cst.Ret
     for node in walk_scope(statement):
         if isinstance(node, cst.Continue | cst.Break | cst.Return) and id(node) not in own:
             yield node
+
+
+def abstract(function: cst.FunctionDef) -> bool:
+    """Whether a method is there to be overridden: its body raises `NotImplementedError`, or does nothing at all."""
+    return all(map(_does_nothing, function.body.body))
+
+
+def _does_nothing(node: cst.CSTNode) -> bool:
+    match node:
+        case cst.SimpleStatementLine():
+            return all(map(_does_nothing, node.body))
+        case cst.Pass() | cst.Expr(value=cst.Ellipsis() | cst.SimpleString()):
+            return True
+        case cst.Raise(exc=cst.Name("NotImplementedError") | cst.Call(func=cst.Name("NotImplementedError"))):
+            return True
+    return False

@@ -61,5 +61,10 @@ class Links:
         return {word for module in self._modules for word in module}
 
 
+def member(module: str, name: str) -> str:
+    """The import path of ``name`` in ``module``, which may be relative."""
+    return f"{module}{name}" if module.endswith(".") else f"{module}.{name}"
+
+
 def _module(path: PurePath) -> Module:
     return path.parent.parts if path.name == "__init__.py" else path.with_suffix("").parts

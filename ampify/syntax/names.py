@@ -12,7 +12,7 @@ from enum import Enum, auto
 
 import libcst as cst
 
-from ampify.syntax.links import Links
+from ampify.syntax.links import Links, member
 from ampify.syntax.walk import children, dotted, target_names
 
 
@@ -150,9 +150,11 @@ class Names:
         root, *rest = chain
         match scope.lookup(root):
             case [] if scope.top not in seen:
-                stars = (self._linked(f"{star}.{root}", scope) for star in scope.top.stars)
-                known = [star for star in stars if star is not None and star[1] and star[0].lookup(star[1][0])]
-                return self._origin(known[0][0], chain, seen | {scope.top}) if len(known) == 1 else None
+                stars = (self._linked(member(star, root), scope) for star in scope.top.stars)
+                homes = {star[0] for star in stars if star is not None and star[1] == (root,)}
+                found = [self._origin(home, chain, seen | {scope.top}) for home in homes]
+                known = [origin for origin in found if origin is not None]
+                return known[0] if len(known) == 1 else None
             case [Binding(path=str(path))] if (origin := self._linked(".".join((path, *rest)), scope)) is not None:
                 return self._origin(*origin, seen | {scope.top}) if origin[1] and origin[0] not in seen else origin
             case [Binding(path=None), *_]:
@@ -278,10 +280,9 @@ def _bind_import(node: cst.Import | cst.ImportFrom, scope: Scope) -> None:
         if isinstance(node.names, cst.ImportStar):
             scope.stars.append(base)
             return
-        join = "" if base.endswith(".") else "."
         for alias in node.names:
             name = alias.evaluated_alias or alias.evaluated_name
-            scope.bind(name, Binding(Bound.IMPORT, node, path=base + join + alias.evaluated_name))
+            scope.bind(name, Binding(Bound.IMPORT, node, path=member(base, alias.evaluated_name)))
         return
     for alias in node.names:
         path = dotted(alias.name)

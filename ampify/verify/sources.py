@@ -62,10 +62,11 @@ def find(loaded: Iterable[Path], settings: Callable[[Path], Settings]) -> Source
     texts, erased = dict(_read(sorted(set(loaded)))), dict[Path, str]()
     for group in gather([PythonDocument(path, text, "utf-8") for path, text in texts.items()]):
         try:
-            parts = erase_text(group.text).split(SEAM) if matters(group.text.encode()) else group.text.split(SEAM)
+            paths = [str(path) for path in group.paths]
+            whole = erase_text(group.text, paths=paths) if matters(group.text.encode()) else group.text
         except EraseFailed as error:
             return Nothing(f"AMP cannot be taken out of {', '.join(map(str, group.paths))}: {error}")
-        erased.update(zip(group.paths, parts, strict=True))
+        erased.update(zip(group.paths, whole.split(SEAM), strict=True))
     if reference := {path: text for path, text in erased.items() if text != texts[path]}:
         return Sources(reference, {}, "audit")
     return _converted(texts, settings)
