@@ -380,6 +380,25 @@ for i, (x, y) in enumerate(data):
 }
 
 CONVERTED = {
+    "a model that is one of two classes, with a product of its own": """\
+class Weighted(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(8, 16)
+        self.weight = nn.Parameter(torch.randn(4, 16))
+
+    def forward(self, x):
+        return F.linear(F.relu(self.first(x)), self.weight)
+
+
+model = Weighted().to(device)
+opt = torch.optim.SGD(model.parameters(), lr=0.1)
+for x, y in data:
+    loss = F.cross_entropy(model(x), y)
+    opt.zero_grad()
+    loss.backward()
+    opt.step()
+""",
     "the rest of an accumulation after the loop": """\
 for i, (x, y) in enumerate(data):
     (F.cross_entropy(model(x), y) / 4).backward()
