@@ -9,7 +9,8 @@
 # OUT        where every result is written as soon as it is there (default: gpu-results); OUT/gpu-results.md is the table
 #
 # PYTHON (default: python3) is the interpreter, JOBS (default: 6) how many scripts climb at a time; times are measured
-# afterwards, one script at a time. ONLY="gpt lstm" leaves out all others.
+# afterwards, one script at a time. ONLY="gpt lstm" leaves out all others. LIMIT (default: 150) is the seconds for the
+# ladder of one script; UNTIL (default: 270) those from the start to the end of all ladders.
 set -uo pipefail
 
 usage() { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; }
@@ -20,6 +21,8 @@ checkouts=$(cd "$1" && pwd) && wheels=$(cd "$2" && pwd) || exit 2
 mkdir -p "${3:-gpu-results}" && out=$(cd "${3:-gpu-results}" && pwd) || exit 2
 python=${PYTHON:-python3}
 parallel=${JOBS:-6}
+limit=${LIMIT:-150}
+until=${UNTIL:-270}
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
@@ -86,7 +89,7 @@ within() { echo $(($1 < $2 - SECONDS ? $1 : ($2 > SECONDS ? $2 - SECONDS : 1)));
 climb() { # NAME OPTIONS
   local -a words
   eval "words=(${arguments[$1]})"
-  (cd "${folders[$1]}" && timeout --signal=INT --kill-after=10 "$(within 150 270)" \
+  (cd "${folders[$1]}" && timeout --signal=INT --kill-after=10 "$(within "$limit" "$until")" \
     "$python" -m ampify verify --output-format json $2 "${words[@]}") >"$scratch/$1.json" 2>"$out/$1.log" </dev/null
   echo "$1: exit $?"
   mv "$scratch/$1.json" "$out/$1.json"

@@ -68,8 +68,9 @@ def _failure(level: Level) -> str:
 
 
 def rules(mutant: Mutant) -> str:
-    """The codes that the mutant's text is reported for, as they are in no correct conversion."""
-    return ", ".join(sorted({finding.code for finding in check_text(mutant.text, Settings())}))
+    """The codes that the mutant's text is reported for and the correct conversion is not."""
+    reported, usual = ({f.code for f in check_text(text, Settings())} for text in (mutant.text, mutant.loop.converted))
+    return ", ".join(sorted(reported - usual))
 
 
 def row(mutant: Mutant, cells: Mapping[str, str]) -> str:

@@ -53,7 +53,8 @@ def test_the_correct_conversion_is_what_the_converter_writes(loop: Loop) -> None
     settings = Settings(line_length=120)
     assert fix_text(loop.original, settings)[0] == loop.converted
     assert erase_text(loop.converted) == loop.original
-    assert check_text(loop.converted, settings) == []
+    codes = {finding.code for finding in check_text(loop.converted, settings)}
+    assert codes == ({"AMP222"} if "scheduler.step()" in loop.original else set())  # it moves on when a step is skipped
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -33,7 +33,9 @@ def conversion(before: str, after: str) -> Fix:
     fresh = assigned(after) - assigned(before) - CARRIERS
     imports = {line for line in after.splitlines() if line.startswith(("import ", "from "))} - {*before.splitlines()}
     floats = tuple(e for e in edits if e.text == ".float()")
-    return Fix("Convert", tuple(edits), proof=Erases(frozenset(imports), tuple(sorted(fresh)), floats))
+    return Fix(
+        "Convert", tuple(edits), proof=Erases(frozenset((0, line) for line in imports), tuple(sorted(fresh)), floats)
+    )
 
 
 def assigned(text: str) -> set[str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import libcst as cst
 
+from ampify.model import gram
 from ampify.model import vocabulary as words
 from ampify.model.flow import How, Place
 from ampify.model.forward import Forward
@@ -46,12 +47,14 @@ class Hazards:
     def _reached(self) -> Iterator[Obstacle]:
         """Calls in the regions, and in the functions of this file that they reach."""
         for node in self.inside:
+            yield from self._product(node)
             if isinstance(node, cst.Call):
                 yield from self._call(node)
                 yield from self._elsewhere(node)
                 yield from self._undefined(node)
         for function in self._functions:
             for node in self.flow.body[function]:
+                yield from self._product(node)
                 if isinstance(node, cst.Call):
                     yield from self._call(node)
                 elif isinstance(node, cst.Assign) and self._fills(node):
@@ -124,6 +127,12 @@ class Hazards:
                     "is not decorated with `custom_fwd` and `custom_bwd`, so its tensors would differ in dtype (AMP510)"
                 )
                 yield self._at(call, f"the autograd function `{cls.name.value}` {reason}")
+
+    def _product(self, node: cst.CSTNode) -> Iterator[Obstacle]:
+        """A Gram matrix adds up squares over all positions; what divides them comes after they have overflowed."""
+        if (pair := gram.product(self.flow, node)) is not None and not gram.bounded(self.flow, pair):
+            reason = "multiplies a tensor with itself, and sums of squares may not fit float16 (AMP403)"
+            yield self._at(node, f"`{self.tree.text(node)}` {reason}", scaling=True)
 
     def _overflows(self, node: cst.BaseExpression) -> bool:
         """A literal beyond float16, one name looked through; an infinity does fit."""

@@ -208,7 +208,8 @@ class Adoption:
 
     def _home(self, home: Home) -> Iterator[Edit]:
         """``use_amp`` and the scaler below the optimizer."""
-        if self.settings.device == "cpu":
+        seen = any(self._visible(region.function) is not None for region in self.step.regions)
+        if self.settings.device == "cpu" or not (self.scaling or seen):
             return
         device = self._home_device(home)
         prefix = f"{self._self(home.function)}." if home.cls is not None else ""

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any, Callable
 
-from .mirror import NAMES, Mirror, disk
+from .scratch import NAMES, Mirror, disk
 
 _READERS = ("access", "getxattr", "listxattr", "lstat", "pathconf", "stat", "statvfs")
 _CHANGERS = ("chmod", "chown", "lchown", "removexattr", "setxattr", "truncate", "utime")

@@ -17,7 +17,7 @@ from types import CodeType, FrameType, ModuleType
 from typing import Any, Callable
 
 from .job import Job
-from .mirror import disk
+from .scratch import disk
 
 _STANDARD = os.path.dirname(os.__file__)
 _served: dict[str, str] = {}

@@ -10,7 +10,7 @@ from typing import Any
 from . import files, overlay
 from .hooks import after_import
 from .job import Job
-from .mirror import Mirror
+from .scratch import Mirror
 
 _START = os.path.join(os.path.dirname(os.path.realpath(__file__)), "start.py")
 _JOIN = (

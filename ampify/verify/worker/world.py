@@ -10,7 +10,7 @@ from typing import Any, Callable
 
 from . import files
 from .job import Job
-from .mirror import Mirror
+from .scratch import Mirror
 
 _QUIET = {
     "CLEARML_OFFLINE_MODE": "1",
