@@ -380,6 +380,29 @@ for i, (x, y) in enumerate(data):
 }
 
 CONVERTED = {
+    "a device that a subclass has only after the optimizer": """\
+class Base:
+    def __init__(self, net, optimizer):
+        self.net = net
+        self.optimizer = optimizer
+
+
+class Trainer(Base):
+    def __init__(self, net, optimizer, device):
+        super().__init__(net, optimizer)
+        self.device = device
+
+    def train(self):
+        for x, y in data:
+            x, y = x.to(self.device), y.to(self.device)
+            self.optimizer.zero_grad()
+            loss = F.cross_entropy(self.net(x), y)
+            loss.backward()
+            self.optimizer.step()
+
+
+Trainer(model, opt, device).train()
+""",
     "a model that is one of two classes, with a product of its own": """\
 class Weighted(nn.Module):
     def __init__(self):

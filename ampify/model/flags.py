@@ -147,11 +147,27 @@ def bound_at(code: Code, place: Place, function: Function, before: cst.CSTNode |
     if isinstance(place.root, cst.ClassDef):
         cls = blocks.class_of(code.tree, function)
         mine = cls is not None and flow.family(cls) is place.root
-        return mine and any(d.function is not function or _above(code, d, before) for d in definitions)
+        return mine and any(_given(code, d, function, before) for d in definitions)
     scope = flow.names.inner.get(function)
     visible = scope is not None and scope.find(place.path[0]) is place.root
     own = [d for d in definitions if d.function is function and not isinstance(d.node, cst.Param)]
     return visible and (not own or any(_above(code, d, before) for d in own))
+
+
+def _given(code: Code, d: Definition, function: Function, before: cst.CSTNode | None) -> bool:
+    """Whether an attribute has its value of ``d`` at ``before``; a constructor has what it, or what it calls, gave."""
+    if d.function is function:
+        return _above(code, d, before)
+    if before is None or not isinstance(d.function, cst.FunctionDef) or not _constructs(function):
+        return True
+    end = code.tree.span(before).start
+    calls = (n for n in code.flow.body[function] if isinstance(n, cst.Call) and code.tree.span(n).start < end)
+    called = (callee for call in calls if (callee := code.flow.callee(call)) is not None)
+    return any(callee is d.function or d.function in code.flow.reachable(callee) for callee in called)
+
+
+def _constructs(function: Function) -> bool:
+    return isinstance(function, cst.FunctionDef) and function.name.value == "__init__"
 
 
 def _bases(flow: Flow, place: Place) -> Iterator[Definition]:
