@@ -41,6 +41,33 @@ class Agent:
 """
 
 REFUSED = {
+    "an optimizer restored before the object that would have the scaler": (
+        "AMP017",
+        """\
+class Trainer:
+    def __init__(self, net, optimizer):
+        self.net = net
+        self.optimizer = optimizer
+
+    def train(self):
+        for x, y in data:
+            self.optimizer.zero_grad()
+            loss = F.cross_entropy(self.net(x), y)
+            loss.backward()
+            self.optimizer.step()
+
+
+def main():
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    checkpoint = torch.load("last.pt")
+    optimizer.load_state_dict(checkpoint["optimizer"])
+    trainer = Trainer(model, optimizer)
+    trainer.train()
+
+
+main()
+""",
+    ),
     "a gradient of the input read between two backwards": (
         "AMP017",
         """\
