@@ -41,6 +41,33 @@ class Agent:
 """
 
 REFUSED = {
+    "an optimizer restored before the object that would have the scaler": (
+        "AMP017",
+        """\
+class Trainer:
+    def __init__(self, net, optimizer):
+        self.net = net
+        self.optimizer = optimizer
+
+    def train(self):
+        for x, y in data:
+            self.optimizer.zero_grad()
+            loss = F.cross_entropy(self.net(x), y)
+            loss.backward()
+            self.optimizer.step()
+
+
+def main():
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    checkpoint = torch.load("last.pt")
+    optimizer.load_state_dict(checkpoint["optimizer"])
+    trainer = Trainer(model, optimizer)
+    trainer.train()
+
+
+main()
+""",
+    ),
     "a gradient of the input read between two backwards": (
         "AMP017",
         """\
@@ -380,6 +407,48 @@ for i, (x, y) in enumerate(data):
 }
 
 CONVERTED = {
+    "a device that a subclass has only after the optimizer": """\
+class Base:
+    def __init__(self, net, optimizer):
+        self.net = net
+        self.optimizer = optimizer
+
+
+class Trainer(Base):
+    def __init__(self, net, optimizer, device):
+        super().__init__(net, optimizer)
+        self.device = device
+
+    def train(self):
+        for x, y in data:
+            x, y = x.to(self.device), y.to(self.device)
+            self.optimizer.zero_grad()
+            loss = F.cross_entropy(self.net(x), y)
+            loss.backward()
+            self.optimizer.step()
+
+
+Trainer(model, opt, device).train()
+""",
+    "a model that is one of two classes, with a product of its own": """\
+class Weighted(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(8, 16)
+        self.weight = nn.Parameter(torch.randn(4, 16))
+
+    def forward(self, x):
+        return F.linear(F.relu(self.first(x)), self.weight)
+
+
+model = Weighted().to(device)
+opt = torch.optim.SGD(model.parameters(), lr=0.1)
+for x, y in data:
+    loss = F.cross_entropy(model(x), y)
+    opt.zero_grad()
+    loss.backward()
+    opt.step()
+""",
     "the rest of an accumulation after the loop": """\
 for i, (x, y) in enumerate(data):
     (F.cross_entropy(model(x), y) / 4).backward()

@@ -237,7 +237,8 @@ def _describe(acts: Acts, group: list[Act]) -> TrainingStep:
     probable = forward.islands.probabilities  # before the obstacles are read: it may find some
     obstacles: list[Obstacle] = [*Obstacles(acts, [*every], forward).all()]
     checkpoints = tuple(_checkpoints(code, steps))
-    reaching = Reaching(code).used_at(_used(every, forward, acts))
+    states = [node for c in checkpoints if (node := c.load or c.display) is not None]
+    reaching = Reaching(code).used_at([*_used(every, forward, acts), *states])
     needing = dict.fromkeys([*functions, *(r.function for r in forward.runs.found), *(c.function for c in checkpoints)])
     inner = [a.function for a in others if isinstance(a, InnerGradient | GradientUse)]
     reach = reaching.solve([(a.optimizer, a.function) for a in steps], [*needing, *inner])

@@ -63,6 +63,10 @@ class Definition:
         return whole and self.how in (How.ASSIGN, How.UNPACK, How.ITERATE)
 
 
+_Classes = dict[Place | cst.FunctionDef, cst.ClassDef | None]
+"""What is known of the classes of places and of what functions return; None too while it is being found out."""
+
+
 class Flow:
     """Places, definitions and calls of one file."""
 
@@ -86,7 +90,7 @@ class Flow:
         self._inside: dict[cst.CSTNode, tuple[cst.CSTNode, ...]] = {}
         self._places: dict[cst.CSTNode, Place | None] = {}
         self._reaching: dict[tuple[Place, cst.CSTNode], list[Definition]] = {}
-        self._returning: set[cst.FunctionDef] = set()
+        self._instances: dict[Place, cst.ClassDef | None] = {}
 
     def function(self, node: cst.CSTNode) -> Function:
         """The function whose code ``node`` is part of."""
@@ -175,7 +179,15 @@ class Flow:
 
     def assigned(self, place: Place) -> Iterator[Definition]:
         """Every definition of exactly ``place``."""
-        return (d for d in self.definitions.get(place.root, ()) if d.place == place)
+        return iter(self._by_place.get(place, ()))
+
+    @cached_property
+    def _by_place(self) -> dict[Place, list[Definition]]:
+        found: dict[Place, list[Definition]] = {}
+        for definitions in self.definitions.values():
+            for d in definitions:
+                found.setdefault(d.place, []).append(d)
+        return found
 
     def _define(self, node: cst.CSTNode, function: Function) -> Iterator[Definition]:
         match node:
@@ -369,42 +381,46 @@ class Flow:
         place = self.place(node)
         if place is None:
             return None
-        return self._class_of(place, frozenset())
+        if place not in self._instances:
+            self._instances[place] = self._class_of(place, {})
+        return self._instances[place]
 
-    def _class_of(self, place: Place, seen: frozenset[Place]) -> cst.ClassDef | None:
-        found = {self._made(d, seen | {place}) for d in self.assigned(place) if d.how in (How.ASSIGN, How.PARAM)}
-        found.discard(None)
-        return found.pop() if len(found) == 1 else None
+    def _class_of(self, place: Place, known: _Classes) -> cst.ClassDef | None:
+        if place not in known:
+            known[place] = None
+            found = {self._made(d, known) for d in self.assigned(place) if d.how in (How.ASSIGN, How.PARAM)}
+            found.discard(None)
+            known[place] = found.pop() if len(found) == 1 else None
+        return known[place]
 
-    def _made(self, d: Definition, seen: frozenset[Place]) -> cst.ClassDef | None:
+    def _made(self, d: Definition, known: _Classes) -> cst.ClassDef | None:
         if d.how is How.PARAM:
-            made = {self._value_class(arg, seen) for arg in self._passed(d, self._plain_sites)}
+            made = {self._value_class(arg, known) for arg in self._passed(d, self._plain_sites)}
             made.discard(None)
             return made.pop() if len(made) == 1 else None
-        return self._value_class(d.value, seen) if d.value is not None else None
+        return self._value_class(d.value, known) if d.value is not None else None
 
-    def _value_class(self, value: cst.CSTNode, seen: frozenset[Place]) -> cst.ClassDef | None:
+    def _value_class(self, value: cst.CSTNode, known: _Classes) -> cst.ClassDef | None:
         match value:
             case cst.Call(func=cst.Attribute(value=inner)) if not self.names.imported(value.func):
-                return self._value_class(inner, seen)
+                return self._value_class(inner, known)
             case cst.Call(func=func):
                 match self.named(func):
                     case cst.ClassDef() as made:
                         return made
-                    case cst.FunctionDef() as function if (found := self._returned_class(function, seen)) is not None:
+                    case cst.FunctionDef() as function if (found := self._returned_class(function, known)) is not None:
                         return found
-                return self._value_class(value.args[0].value, seen) if value.args else None
-            case cst.Name() | cst.Attribute() if (place := self.place(value)) and place not in seen:
-                return self._class_of(place, seen)
+                return self._value_class(value.args[0].value, known) if value.args else None
+            case cst.Name() | cst.Attribute() if place := self.place(value):
+                return self._class_of(place, known)
         return None
 
-    def _returned_class(self, function: cst.FunctionDef, seen: frozenset[Place]) -> cst.ClassDef | None:
-        if function in self._returning:
-            return None
-        self._returning.add(function)
-        found = {self._value_class(r.value, seen) for r in self.returns(function) if r.value is not None}
-        self._returning.discard(function)
-        return found.pop() if len(found) == 1 else None
+    def _returned_class(self, function: cst.FunctionDef, known: _Classes) -> cst.ClassDef | None:
+        if function not in known:
+            known[function] = None
+            found = {self._value_class(r.value, known) for r in self.returns(function) if r.value is not None}
+            known[function] = found.pop() if len(found) == 1 else None
+        return known[function]
 
     def method(self, cls: cst.ClassDef, name: str) -> cst.FunctionDef | None:
         """The method ``name`` of a class, looked up along its bases in this file."""

@@ -183,7 +183,8 @@ class Hazards:
     def _left_half(self) -> Iterator[Obstacle]:
         """Half-precision results where autocast no longer looks after dtypes."""
         wrapped = {id(n) for n in self.inside}
-        for function in (f for f in self.flow.functions if f not in self._functions):
+        looked_after = {*self._functions, *self._forwards}
+        for function in (f for f in self.flow.functions if f not in looked_after):
             for node in self.flow.body[function]:
                 if isinstance(node, cst.Assign) and self._fills(node):
                     yield self._at(node, _FILLS)
@@ -193,6 +194,13 @@ class Hazards:
                         node,
                         f"`{text}` would get float16 from autocast beside float32, and needs equal dtypes (AMP311)",
                     )
+
+    @cached_property
+    def _forwards(self) -> set[cst.FunctionDef]:
+        """The forwards of modules and what they run: under autocast, or on float32 alone, as whoever calls them."""
+        modules = (cls for cls in self.flow.classes if self.roles.of_class(cls) is Role.MODULE)
+        found = {m for cls in modules if (m := self.flow.method(cls, "forward")) is not None}
+        return found | {f for forward in found for f in self.flow.reachable(forward)}
 
     def _mixes(self, node: cst.CSTNode) -> bool:
         match node:

@@ -154,10 +154,9 @@ class Project:
     def _hands_on(self, target: tuple[int, str], user: tuple[int, str]) -> bool:
         """Whether what is used carries a step, is a base of what does, or is on the way there (a re-export)."""
         file, name = target
-        if target in self._carrying or (user in self._carrying and target in self._bases(user)):
-            return True
         onward = (t for path in self._onward(file, name) for t in self._followed(path, file, frozenset()))
-        return any(self._hands_on(t, user) for t in onward)
+        bases = self._bases(user) if user in self._carrying else frozenset[tuple[int, str]]()
+        return any(t in self._carrying or t in bases for t in (target, *onward))
 
     def _around(self, group: Iterable[int]) -> list[int]:
         """The nearest files with what the group's code calls, as far as there is room."""

@@ -49,12 +49,20 @@ class Links:
         """The only file whose own path ends like this: its root is on `sys.path`, or installed."""
         if len(parts) < 2:
             return None
-        found = [index for module, index in self._index.items() if module[-len(parts) :] == parts]
+        found = [index for module, index in self._ends.get(parts[-2:], ()) if module[-len(parts) :] == parts]
         return found[0] if len(found) == 1 else None
 
     @cached_property
     def _index(self) -> dict[Module, int]:
         return {module: index for index, module in enumerate(self._modules)}
+
+    @cached_property
+    def _ends(self) -> dict[Module, list[tuple[Module, int]]]:
+        """The modules by their last two words."""
+        found: dict[Module, list[tuple[Module, int]]] = {}
+        for module, index in self._index.items():
+            found.setdefault(module[-2:], []).append((module, index))
+        return found
 
     @cached_property
     def _words(self) -> set[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import libcst as cst
 from libcst._nodes.internal import CodegenState
@@ -19,6 +19,9 @@ from ampify.syntax.walk import walk
 _DEEPEST = 600
 """LibCST overflows Python's stack near 1,000 nested nodes and crashes the process near 12,000."""
 
+_REMEMBERED = 64
+"""Files. Most groups are read with the same files around them; reading is three quarters of the time."""
+
 
 class Unreadable(ValueError):
     """A text that cannot be analysed: ``code`` is AMP900 (does not parse) or AMP905 (is left alone)."""
@@ -31,9 +34,9 @@ class Unreadable(ValueError):
 class _Positions(CodegenState):
     """Writes a module out once and notes where each node begins and ends: round trip and spans in one pass."""
 
-    def __init__(self, module: cst.Module, at: int, spans: dict[cst.CSTNode, Span]) -> None:
+    def __init__(self, module: cst.Module, spans: dict[cst.CSTNode, Span]) -> None:
         super().__init__(module.default_indent, module.default_newline)
-        self.at, self.spans = at, spans
+        self.at, self.spans = 0, spans
         self._starts: list[int] = []
 
     def add_indent_tokens(self) -> None:
@@ -74,10 +77,13 @@ class Tree:
         if paths and len(self.source.files) != len(paths):
             line = self.source.line(self.source.files[0].end)
             raise Unreadable("AMP900", "source code cannot contain null bytes", line)
+        parts = [text[span.start : span.end] for span in self.source.files]
+        self.asts = [_parse(part) for part in parts]
+        read = [_read(part, parts[:number].count(part)) for number, part in enumerate(parts)]
+        self.modules = [module for module, _ in read]
         self._spans: dict[cst.CSTNode, Span] = {}
-        parts = [(text[span.start : span.end], span.start) for span in self.source.files]
-        self.asts = [_parse(part) for part, _ in parts]
-        self.modules = [_read(part, start, self._spans) for part, start in parts]
+        for (_, spans), file in zip(read, self.source.files, strict=True):
+            self._spans |= _shifted(spans, file.start) if file.start else spans
 
     @cached_property
     def names(self) -> Names:
@@ -135,11 +141,13 @@ class Tree:
         return outer is node or any(p is outer for p in self.parents(node))
 
 
-def _read(text: str, start: int, spans: dict[cst.CSTNode, Span]) -> cst.Module:
-    """The file whose text begins at offset ``start``; adds the spans of its nodes."""
+@lru_cache(_REMEMBERED)
+def _read(text: str, _twin: int) -> tuple[cst.Module, dict[cst.CSTNode, Span]]:
+    """A file and the spans of its nodes; files with equal texts in one tree are twins and share no nodes."""
+    spans: dict[cst.CSTNode, Span] = {}
     try:
         module = cst.parse_module(text)
-        positions = _Positions(module, start, spans)
+        positions = _Positions(module, spans)
         module._codegen(positions)
     except cst.ParserSyntaxError as error:
         raise Unreadable("AMP900", error.message, error.raw_line, error.raw_column) from None
@@ -147,7 +155,11 @@ def _read(text: str, start: int, spans: dict[cst.CSTNode, Span]) -> cst.Module:
         raise Unreadable("AMP905", "The file is nested too deeply to be analysed") from None
     if "".join(positions.tokens) != text:
         raise Unreadable("AMP905", "LibCST does not reproduce this file byte for byte, so it is left alone")
-    return module
+    return module, spans
+
+
+def _shifted(spans: dict[cst.CSTNode, Span], start: int) -> dict[cst.CSTNode, Span]:
+    return {node: Span(span.start + start, span.end + start) for node, span in spans.items()}
 
 
 def _parse(text: str) -> ast.Module:
