@@ -138,3 +138,9 @@ own.step(torch.randn(3, 2))
 def test_a_constructor_reads_no_attribute_that_is_set_later(before: str, made: str) -> None:
     after, _ = fix_text(TRAINER.format(before=before), Settings())
     assert made in after
+
+
+def test_a_name_that_is_a_module_and_then_what_it_makes() -> None:
+    tree = joined(main="import model\nmodel = model.Net()\n", model="class Net:\n    pass\n")
+    (call,) = [node for node in tree.nodes() if isinstance(node, cst.Call)]
+    assert tree.names.imported(call.func) == {"model.Net"}

@@ -841,3 +841,36 @@ for x, y in data:
     after, (refusal,) = fix_text(text, Settings())
     assert after == text
     assert "the place where `solver` is made cannot be seen" in refusal.message
+
+
+def test_a_function_that_returns_what_it_returns():
+    text = """\
+import torch
+def pick(n):
+    return pick(n - 1)
+agent = pick(3)
+loss = agent.model(torch.ones(1).cuda())
+loss.backward()
+agent.optimizer.step()
+"""
+    assert [finding.code for finding in check_text(text, Settings())] == ["AMP017"]
+
+
+def test_an_optimizer_that_a_function_replaces():
+    text = """\
+import torch
+from torch import nn
+model = nn.Linear(2, 1).cuda()
+def resume(path):
+    global optimizer
+    optimizer = torch.load(path)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+resume("last.pt")
+for x in torch.ones(4, 3, 2).cuda():
+    optimizer.zero_grad()
+    model(x).pow(2).mean().backward()
+    optimizer.step()
+"""
+    (finding,) = [d for d in check_text(text, Settings()) if d.code.startswith("AMP0")]
+    assert finding.code == "AMP017"
+    assert "`resume` sets the optimizer" in finding.message

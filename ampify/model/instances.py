@@ -17,6 +17,7 @@ class Instances:
     def __init__(self, flow: Flow) -> None:
         self.flow = flow
         self._known: dict[Place, cst.ClassDef | None] = {}
+        self._returned: dict[cst.FunctionDef, cst.ClassDef | None] = {}
 
     def place(self, node: cst.CSTNode) -> Place | None:
         """Where a value is kept: ``agent.optimizer`` in the same place as ``self.optimizer`` of its class."""
@@ -65,9 +66,11 @@ class Instances:
         match maker:
             case cst.ClassDef():
                 return self.flow.family(maker)
-            case cst.FunctionDef():
-                return _only({self.of(r.value) for r in self.flow.returns(maker) if r.value is not None})
-        return None
+            case cst.FunctionDef() if maker not in self._returned:
+                self._returned[maker] = None  # a function that returns what it returns ends here
+                found = {self.of(r.value) for r in self.flow.returns(maker) if r.value is not None}
+                self._returned[maker] = _only(found)
+        return self._returned.get(maker) if isinstance(maker, cst.FunctionDef) else None
 
     def _at(self, place: Place) -> cst.ClassDef | None:
         if place not in self._known:

@@ -134,6 +134,9 @@ class Reaching:
                     self._optimizer(source, d.function)
             case _ if isinstance(d.place.root, cst.ClassDef):
                 self.homes.append(Home(d.function, d.node, self._class(d.place)))
+            case _ if d.place.root is not self.tree.names.inner.get(d.function):
+                name = d.function.name.value if isinstance(d.function, cst.FunctionDef) else "the module"
+                self._refuse(d.node, f"`{name}` sets the optimizer from within, so a scaler beside it would be lost")
             case _ if isinstance(d.value, cst.Name | cst.Attribute) and self.flow.place(d.value) is not None:
                 self._optimizer(d.value, d.function)
             case _:

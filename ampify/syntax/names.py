@@ -127,11 +127,12 @@ class Names:
 
     def _paths(self, scope: Scope, chain: tuple[str, ...], follow: bool) -> Iterator[str]:
         root, *rest = chain
-        for binding in scope.lookup(root):
+        bindings = scope.lookup(root)
+        for binding in bindings:
             if binding.path is not None:
                 path = ".".join((binding.path, *rest))
-                if (origin := self._linked(path, scope)) is None:
-                    yield path
+                if len(bindings) > 1 or (origin := self._linked(path, scope)) is None:
+                    yield path  # of a name that means other things too, what it leads to cannot be relied on
                 elif origin[1]:
                     yield from self._paths(*origin, follow=False)
             elif follow and binding.value is not None and (alias := dotted(binding.value)) and alias[0] != root:
