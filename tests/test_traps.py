@@ -874,3 +874,32 @@ for x in torch.ones(4, 3, 2).cuda():
     (finding,) = [d for d in check_text(text, Settings()) if d.code.startswith("AMP0")]
     assert finding.code == "AMP017"
     assert "`resume` sets the optimizer" in finding.message
+
+
+def test_a_list_of_tensors_that_is_filled_by_index():
+    text = """\
+import random
+import torch
+from torch import nn
+class Buffer:
+    def __init__(self):
+        self.data = []
+    def swap(self, images):
+        for image in images:
+            image = torch.unsqueeze(image, 0)
+            if len(self.data) < 9:
+                self.data.append(image)
+            i = random.randint(0, len(self.data) - 1)
+            self.data[i] = image
+        return torch.cat(self.data)
+buffer = Buffer()
+model = nn.Linear(2, 1).cuda()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for x in torch.ones(4, 3, 2).cuda():
+    optimizer.zero_grad()
+    loss = buffer.swap(model(x)).pow(2).mean()
+    loss.backward()
+    optimizer.step()
+"""
+    assert not check_text(fix_text(text, Settings())[0], Settings(select=("AMP021",)))
+    assert "AMP021" not in [finding.code for finding in check_text(text, Settings())]

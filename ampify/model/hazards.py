@@ -222,7 +222,8 @@ class Hazards:
 
     def _made_by_torch(self, node: cst.BaseExpression) -> bool:
         place = self.flow.place(node)
-        made = [d.value for d in self.flow.assigned(place) if d.value is not None] if place is not None else []
+        found = self.flow.assigned(place) if place is not None else ()
+        made = [d.value for d in found if d.value is not None and d.how is not How.CHANGE]
         return any(p.startswith("torch.") for v in made for p in self.forward.islands.made_by(v))
 
     def _plain_index(self, index: cst.BaseSlice) -> bool:
