@@ -32,11 +32,9 @@ def conversion(before: str, after: str) -> Fix:
     edits.append(Edit(Span(0, len(before)), after[at:]))
     fresh = assigned(after) - assigned(before) - CARRIERS
     new = {*after.splitlines()} - {*before.splitlines()}
-    imports = {(0, line) for line in new if line.startswith(("import ", "from "))}
+    imports = frozenset((0, line) for line in new if line.startswith(("import ", "from ")))
     floats = tuple(e for e in edits if e.text == ".float()")
-    return Fix(
-        "Convert", tuple(edits), proof=Erases(frozenset((0, line) for line in imports), tuple(sorted(fresh)), floats)
-    )
+    return Fix("Convert", tuple(edits), proof=Erases(imports, tuple(sorted(fresh)), floats))
 
 
 def assigned(text: str) -> set[str]:

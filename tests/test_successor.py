@@ -42,9 +42,9 @@ def test_the_import_stays_for_who_still_needs_it() -> None:
 
 
 def test_a_package_keeps_what_it_imports() -> None:
-    tree = Tree("import torch\nfrom torch.cuda.amp import autocast\nautocast()\n")
-    for package in (False, True):
-        use = list(find_uses(tree, package=package))[-1]
+    for path, package in (("amp/tools.py", False), ("amp/__init__.py", True)):
+        tree = Tree("import torch\nfrom torch.cuda.amp import autocast\nautocast()\n", [path])
+        use = list(find_uses(tree))[-1]
         [finding] = load()["AMP101"].check(use)
         assert finding.fix is not None
         assert ("from torch.cuda.amp import autocast" in splice(tree.source.text, finding.fix.edits)) is package
