@@ -21,7 +21,8 @@ def optimizer(o: int = 0) -> Line:
 
 
 def backward(i: int, d: str = "aa", x: float = 1.0, scale: float = 1.0) -> Line:
-    return {"k": "backward", "i": i, "d": d, "x": x, "dtype": "float32", "scale": scale, "at": [SCRIPT, 10]}
+    root = {"dtype": "float32", "size": 1, "scale": scale}
+    return {"k": "backward", "i": i, "d": d, "x": x, **root, "at": [SCRIPT, 10]}
 
 
 def grads(n: int, d: Iterable[str | None] = ("g0", "g1"), *, o: int = 0, lr: float = 0.1, via: str = "direct") -> Line:

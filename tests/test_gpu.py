@@ -114,6 +114,50 @@ def test_the_gpt_with_dropout_and_attention_stays_within_its_precision(
     assert statuses(verdict)["L3"] == "holds"
 
 
+ATTENDS = """\
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+qkv, out = nn.Linear(768, 3 * 768).cuda(), nn.Linear(768, 768).cuda()
+optimizer = torch.optim.SGD([*qkv.parameters(), *out.parameters()], lr=0.05, momentum=0.9)
+for step in range(8):
+    x = torch.randn(8, 1024, 768, device="cuda")
+    optimizer.zero_grad()
+    q, k, v = (each.view(8, 1024, 12, 64).transpose(1, 2) for each in qkv(x).split(768, dim=2))
+    attended = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    loss = F.mse_loss(out(attended.transpose(1, 2).reshape(8, 1024, 768)), x)
+    loss.backward()
+    optimizer.step()
+"""
+POOLS = """\
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+model = nn.Sequential(nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 32, 3, padding=1)).cuda()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+for step in range(8):
+    images, targets = torch.randn(8, 3, 64, 64, device="cuda"), torch.randn(8, 32, 99, 99, device="cuda")
+    optimizer.zero_grad()
+    loss = F.mse_loss(F.adaptive_avg_pool2d(model(images), (99, 99)), targets)
+    loss.backward()
+    optimizer.step()
+"""
+
+
+def test_a_kernel_that_repeats_itself_only_where_torch_insists(tmp_path: Path, workers: Workers) -> None:
+    verdict = verify(tmp_path, workers, ATTENDS, fix_text(ATTENDS, Settings())[0])
+    assert verdict.word == "PLUMBING-EQUIVALENT", (verdict.reason, verdict.first)
+    assert any("deterministic algorithms are enforced" in note for note in verdict.notes), verdict.notes
+
+
+def test_a_kernel_that_never_repeats_itself_is_named(tmp_path: Path, workers: Workers) -> None:
+    verdict = verify(tmp_path, workers, POOLS, fix_text(POOLS, Settings())[0])
+    assert verdict.word == "NOT COMPARABLE", (verdict.reason, verdict.first)
+    assert "adaptive_avg_pool2d_backward_cuda" in verdict.reason
+
+
 def test_a_stale_weight_cache_is_caught(tmp_path: Path, workers: Workers) -> None:
     (mutant,) = (mutant for mutant in MUTANTS if mutant.name == "one autocast around the whole loop")
     verdict = verify(tmp_path, workers, mutant.original, mutant.text, numerics=True)

@@ -406,14 +406,16 @@ def test_work_is_counted_as_products_and_sums():
 class Made:
     """Made-up records: ``steps`` attempts, each with a loss, a gradient and parameters; ``off`` moves them away."""
 
-    def __init__(self, folder, *, off=0.0, last=0.0, loss=0.0, skipped=(), steps=3, dtype="float32"):
+    def __init__(self, folder, *, off=0.0, last=0.0, loss=0.0, skipped=(), steps=3, dtype="float32", outputs=0.0):
         self.folder, self.offset, self.sketches = folder, 0, b""
         folder.mkdir()
         self.lines = [{"k": "start", "torch": "2", "python": "3", "cuda": None, "pid": 1, "rank": 0}]
         self.sketch("start", 0, [0.0, 0.0], [0.0])
         for n in range(1, steps + 1):
             out = n in skipped
-            self.add("backward", i=n, d=f"{off}{loss}", x=math.inf if out else 2.0 + loss, dtype="float32", scale=1.0)
+            root = {"i": n, "d": f"{off}{loss}", "dtype": "float32", "scale": 1.0}
+            self.add("backward", **root, x=outputs, size=64)
+            self.add("backward", **root, x=math.inf if out else 2.0 + loss, size=1)
             if not out:
                 self.add("grads", o=0, n=n, d=[f"{off}"], lr=[0.1], via="scaler")
                 self.sketch("grads", n, [3.0 + off, 0.0], [4.0])
@@ -485,6 +487,12 @@ def test_both_nulls_must_be_exceeded(judged, off, wide, status):
 def test_what_is_not_finite_fails(judged, strange):
     result = judged(strange)
     assert (result.status, "not finite" in result.summary) == ("fails", True)
+
+
+def test_the_sum_of_many_outputs_is_no_loss(judged):
+    result = judged({"off": 0.1, "outputs": math.inf})
+    assert result.status == "holds"
+    assert result.losses == {"reference": (2.0,) * 3, "candidate": (2.0,) * 3}
 
 
 def test_the_bits_of_float32_are_no_amp(judged):

@@ -380,4 +380,7 @@ def _gain_level(found: BenchResult | None) -> Level:
 
 
 def _losses(**sides: Outcome) -> dict[str, tuple[float, ...]]:
-    return {side: tuple(event.x for event in outcome.record.of(Backward)) for side, outcome in sides.items()}
+    return {
+        side: tuple(event.x for event in outcome.record.of(Backward) if event.is_loss)
+        for side, outcome in sides.items()
+    }

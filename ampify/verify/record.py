@@ -44,14 +44,20 @@ class Optimizer(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backward(Event):
-    """`d` and `x` are those of the root divided by `scale`."""
+    """`d` and `x`, the sum, are those of the root divided by `scale`; `size` is the number of its elements."""
 
     kind: ClassVar[str] = "backward"
     i: int
     d: str | None
     x: float
     dtype: str
+    size: int
     scale: float
+
+    @property
+    def is_loss(self) -> bool:
+        """Several elements come with a gradient of their own: their sum may overflow without harm."""
+        return self.size == 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

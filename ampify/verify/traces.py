@@ -40,8 +40,8 @@ class Trace:
 
     @cached_property
     def losses(self) -> tuple[float, ...]:
-        """The roots of the backward passes, without the loss scale."""
-        return tuple(event.x for event in self._record.of(Backward))
+        """The scalar roots of the backward passes, without the loss scale."""
+        return tuple(event.x for event in self._record.of(Backward) if event.is_loss)
 
     @cached_property
     def counted(self) -> tuple[bool, ...]:
@@ -50,7 +50,7 @@ class Trace:
         waiting = 0
         for event in self._record.events:
             if isinstance(event, Backward):
-                waiting += 1
+                waiting += event.is_loss
             elif isinstance(event, Params):
                 found += [not event.skipped] * waiting
                 waiting = 0

@@ -98,6 +98,6 @@ class Roots:
         total = plain.double().sum()
         self._recorder.emit(
             "backward", i=i, d=Part(self._recorder.digest([plain]), 0), x=Number(total),
-            dtype=str(root.dtype).partition(".")[2], scale=1.0 if scale is None else Number(scale),
+            dtype=str(root.dtype).partition(".")[2], size=root.numel(), scale=1.0 if scale is None else Number(scale),
         )  # fmt: skip
         self._recorder.keep("backward", None, i, [plain])
