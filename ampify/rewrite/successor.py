@@ -88,6 +88,17 @@ def first_argument(use: ApiUse, text: str) -> Iterator[Edit]:
         yield Edit(Span(at, at), f"{text}, " if use.arguments else text)
 
 
+def without(use: ApiUse, argument: Argument) -> tuple[Edit, ...]:
+    """Take an argument out of the call, with the comma that parts it from its neighbour; none where it has none."""
+    if len(use.arguments) == 1:
+        return ()
+    spans = [each.span for each in use.arguments]
+    index = use.arguments.index(argument)
+    start = spans[index - 1].end if index else spans[0].start
+    end = spans[index].end if index else spans[1].start
+    return (Edit(Span(start, end), ""),)
+
+
 def _edits(use: ApiUse, successor: Successor) -> tuple[Edit, ...] | None:
     """The edits of one reference; None where it has to stay as it is."""
     made_a_call = successor.decorates and use.how is How.DECORATOR and use.call is None
