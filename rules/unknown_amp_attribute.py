@@ -19,36 +19,32 @@ METHODS: list[str] = TABLE["scaler"]["methods"]
 @rule("AMP110", "unknown-amp-attribute", Severity.ERROR)
 def check(model: FileModel) -> Iterator[Finding]:
     patched = {path for use in model.uses if use.assigned for path in use.paths}
-    for use in model.uses:
-        if (ghost := _ghost(use)) is not None and patched.isdisjoint(use.paths):
-            yield Finding(use.span, ghost)
-    for each in amp_imports(model.code.tree):
-        if not each.guarded and f"{each.module}.{each.name}" not in patched:
-            if (message := _message(each.module, each.name)) is not None:
-                yield Finding(each.span, message)
+    taken = [(use.span, path) for use in model.uses if (path := _taken(use)) is not None]
+    taken += [(each.span, f"{each.module}.{each.name}") for each in amp_imports(model.code.tree) if not each.guarded]
+    for span, path in taken:
+        if path not in patched and (message := _message(path)) is not None:
+            yield Finding(span, message)
     for span, method in scaler_calls(model.code):
         if method not in METHODS and not method.startswith("_"):
             yield Finding(span, f"`GradScaler` has no method `{method}`{_near(method, METHODS)}")
 
 
-def _ghost(use: ApiUse) -> str | None:
-    """What is wrong with a use; the one that an import has brought is told there."""
-    if use.conditional or use.version_switch or use.node is use.name or use.assigned:
-        return None
-    path = min(use.paths)
+def _taken(use: ApiUse) -> str | None:
+    """What a use takes out of a module; what an import has brought is told there."""
+    depends = use.conditional or use.version_switch or use.assigned
+    return None if depends or use.node is use.name else min(use.paths)
+
+
+def _message(path: str) -> str | None:
+    """What is wrong with a path, None if it exists."""
     if path in TABLE["autograd"]:
         return f"`{path}` does not exist; {TABLE['autograd'][path]}"
-    for module in MODULES:
-        if path.startswith(f"{module}."):
-            return _message(module, path.removeprefix(f"{module}.").partition(".")[0])
+    for module, known in MODULES.items():
+        name = path.removeprefix(f"{module}.").partition(".")[0]
+        if path.startswith(f"{module}.") and name not in known and not name.startswith("__"):
+            told = TABLE["ghosts"].get(name)
+            return f"`{module}.{name}` does not exist{f'; {told}' if told else _near(name, known)}"
     return None
-
-
-def _message(module: str, name: str) -> str | None:
-    if module not in MODULES or name in MODULES[module] or name.startswith("__"):
-        return None
-    hint = f"; {told}" if (told := TABLE["ghosts"].get(name)) else _near(name, MODULES[module])
-    return f"`{module}.{name}` does not exist{hint}"
 
 
 def _near(name: str, known: list[str]) -> str:

@@ -61,9 +61,10 @@ def amp_imports(tree: Tree) -> Iterator[ImportedName]:
 def undefined_dtypes(tree: Tree) -> Iterator[UndefinedDtype]:
     """``float16`` in ``x.to(float16)`` or ``dtype=float16`` where the file imports torch, and not that name."""
     for node in tree.names.parent:
-        if type(node) is cst.Name and node.value in _DTYPES and _names_a_dtype(tree, node):
-            if tree.names.spell("torch", node) is not None and tree.names.undefined(node.value, node):
-                yield UndefinedDtype(tree, node)
+        if type(node) is not cst.Name or node.value not in _DTYPES or not _names_a_dtype(tree, node):
+            continue
+        if tree.names.spell("torch", node) is not None and tree.names.undefined(node.value, node):
+            yield UndefinedDtype(tree, node)
 
 
 def _names_a_dtype(tree: Tree, node: cst.Name) -> bool:
