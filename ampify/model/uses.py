@@ -51,7 +51,6 @@ class Value(Enum):
     BOOL = "bool"
     NUMBER = "number"
     DTYPE = "dtype"
-    DEVICE = "device"
     STRING = "string"
     UNKNOWN = "unknown"
 
@@ -307,10 +306,8 @@ def _only(values: set[Value]) -> Value:
 
 def _result(tree: Tree, call: cst.Call) -> Value:
     """What a call gives: of a builtin that makes one type, or of a question to torch."""
-    if (paths := tree.names.imported(call.func)) & _BOOL_CALLS:
+    if tree.names.imported(call.func) & _BOOL_CALLS:
         return Value.BOOL
-    if paths == {"torch.device"}:
-        return Value.DEVICE
     if isinstance(call.func, cst.Name) and not tree.names.scope[call].lookup(call.func.value):
         return Value[_RESULTS.get(call.func.value, "UNKNOWN")]
     return Value.UNKNOWN
@@ -329,6 +326,6 @@ def _bound(tree: Tree, binding: Binding) -> Value:
     match binding.node:
         case cst.Param(annotation=cst.Annotation(annotation=cst.Name(value="bool" | "int" | "float" | "str" as kind))):
             return Value[_RESULTS[kind]]
-        case cst.Param(annotation=cst.Annotation(annotation=kind)) if paths := tree.names.imported(kind):
-            return {"torch.dtype": Value.DTYPE, "torch.device": Value.DEVICE}.get(next(iter(paths)), Value.UNKNOWN)
+        case cst.Param(annotation=cst.Annotation(annotation=kind)) if tree.names.imported(kind) == {"torch.dtype"}:
+            return Value.DTYPE
     return value_of(tree, binding.value, follow=False) if binding.value else Value.UNKNOWN
