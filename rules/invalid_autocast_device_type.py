@@ -68,8 +68,8 @@ def _fix(model: FileModel, each: DeviceType, literal: str | None) -> Fix | None:
         case DeviceType(given=Given.INDEXED, argument=Argument() as argument) if literal is not None:
             return Fix("Leave the index out", (Edit(argument.value, f'"{literal.partition(":")[0]}"'),))
         case DeviceType(given=Given.INDEXED, argument=Argument() as argument):
-            device, imports = need(model.code.tree, "torch.device", argument.node)
-            edit = Edit(argument.value, f"{device}({model.code.tree.source[argument.value]}).type")
+            maker, imports = need(model.code.tree, "torch.device", argument.node)
+            edit = Edit(argument.value, f"{maker}({model.code.tree.source[argument.value]}).type")
             return Fix("Take its type", (edit, *imports), Applicability.UNSAFE)
     return None
 
