@@ -8,24 +8,21 @@ from ampify.diagnostic import Severity
 from ampify.model.mentions import amp_imports
 from ampify.model.step import FileModel
 from ampify.rule import Finding, rule
-from ampify.source.text import Span
 
 OLD = ("torch.cuda.amp.", "torch.cpu.amp.")
 
 
 @rule("AMP117", "private-amp-import", Severity.WARNING)
 def check(model: FileModel) -> Iterator[Finding]:
-    imported = [(each.span, f"{each.module}.{each.name}") for each in amp_imports(model.code.tree) if not each.guarded]
-    used = [(use.span, min(use.paths)) for use in model.uses
-            if use.node is not use.name and not (use.conditional or use.version_switch)]  # fmt: skip
-    yield from (_finding(*each) for each in (*imported, *used) if _is_private(each[1]))
+    imported = [(each.span, each.module, [each.name]) for each in amp_imports(model.code.tree) if not each.guarded]
+    used = [(use.span, min(use.paths), use.attributes) for use in model.uses
+            if not (use.conditional or use.version_switch)]  # fmt: skip
+    for span, path, written in (*imported, *used):
+        if f"{path}.".startswith(OLD) and (private := next(filter(_is_private, written), None)) is not None:
+            yield Finding(
+                span, f"`{private}` is private to PyTorch's mixed precision, which moved to `torch.amp` in 2.3"
+            )
 
 
-def _finding(span: Span, path: str) -> Finding:
-    return Finding(span, f"`{path}` is private to PyTorch's mixed precision, which moved to `torch.amp` in 2.3")
-
-
-def _is_private(path: str) -> bool:
-    names = path.split(".")
-    own = any(name == "OptState" or (name.startswith("_") and not name.startswith("__")) for name in names)
-    return own and path.startswith(OLD)
+def _is_private(name: str) -> bool:
+    return name == "OptState" or (name.startswith("_") and not name.startswith("__"))

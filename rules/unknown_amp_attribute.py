@@ -30,9 +30,9 @@ def check(model: FileModel) -> Iterator[Finding]:
 
 
 def _taken(use: ApiUse) -> str | None:
-    """What a use takes out of a module; what an import has brought is told there."""
-    depends = use.conditional or use.version_switch or use.assigned
-    return None if depends or use.node is use.name else min(use.paths)
+    """The path that a use takes something from; a name that was imported is told where it is imported."""
+    depends = use.conditional or use.version_switch or use.assigned or not use.attributes
+    return None if depends else min(use.paths)
 
 
 def _message(path: str) -> str | None:

@@ -201,18 +201,18 @@ def plain(value: object) -> object:
     return value
 
 
-@pytest.mark.parametrize(("before", "after"), probes(PROBES))
+@pytest.mark.parametrize(("before", "after"), [*probes(PROBES)])
 def test_the_new_call_does_what_the_old_one_did(before: str, after: str) -> None:
     assert fix_text(before, OLD)[0] == after
     assert meaning(after) == meaning(before)
 
 
-@pytest.mark.parametrize("text", probes(LEFT))
+@pytest.mark.parametrize("text", [*probes(LEFT)])
 def test_what_cannot_be_told_is_reported_and_stays(text: str) -> None:
     assert fix_text(text, OLD)[0] == text
     assert check_text(text, OLD, "probe.py")
 
 
-@pytest.mark.parametrize("text", probes(UNSAID))
+@pytest.mark.parametrize("text", [*probes(UNSAID)])
 def test_what_is_right_is_not_reported(text: str) -> None:
     assert not check_text(text, OLD, "probe.py")

@@ -96,6 +96,11 @@ class ApiUse:
         return self.tree.span(self.node)
 
     @property
+    def attributes(self) -> tuple[str, ...]:
+        """The names that are written here after the first."""
+        return dotted(self.node)[1:]
+
+    @property
     def call(self) -> Span | None:
         """The whole call, if the reference is called."""
         return self.tree.span(call) if (call := self._call) else None
