@@ -223,3 +223,54 @@ def test_a_function_that_is_applied_elsewhere_too_is_left_alone() -> None:
     Double.apply(x)
     """
     assert codes(text, "AMP114") == []
+
+
+RAISES = {
+    "AMP109": """
+        import torch
+        device = torch.device("cpu")
+        with torch.autocast(device):
+            pass
+    """,
+    "AMP111": """
+        import torch
+        device = torch.device("cpu", dtype=torch.float16)
+    """,
+    "AMP112": """
+        import torch
+        x = torch.zeros(2, dtype=float16)
+    """,
+    "AMP113": """
+        import torch
+        with torch.cpu.amp.autocast:
+            pass
+    """,
+    "AMP114": """
+        import torch
+        class Multiply(torch.autograd.Function):
+            @staticmethod
+            @torch.amp.custom_fwd(device_type="cuda")
+            def forward(ctx, a, b):
+                ctx.save_for_backward(a, b)
+                return a @ b
+            @staticmethod
+            @torch.amp.custom_bwd(device_type="cuda")
+            def backward(ctx, gradient):
+                a, b = ctx.saved_tensors
+                return gradient @ b.T, a.T @ gradient
+        x = torch.ones(2, 2, requires_grad=True)
+        with torch.autocast("cpu"):
+            out = Multiply.apply(x, x)
+        out.sum().backward()
+    """,
+}
+
+
+@pytest.mark.parametrize(("code", "text"), RAISES.items(), ids=RAISES)
+def test_code_that_raises_runs_after_the_fix(code: str, text: str) -> None:
+    text = textwrap.dedent(text)
+    with pytest.raises((TypeError, ValueError, NameError, AttributeError, RuntimeError)):
+        exec(text, {})
+    fixed, left = fix_text(text, Settings(select=(code, "AMP103"), unsafe_fixes=True))
+    exec(fixed, {})
+    assert not left
