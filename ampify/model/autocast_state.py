@@ -38,15 +38,18 @@ class StateUse:
 
 def state_uses(model: FileModel) -> Iterator[StateUse]:
     """The questions, where nothing says that CUDA alone is meant."""
-    for_cuda = _needs_cuda(model)
-    for use in model.uses:
-        if for_cuda or use.call is None or len(use.paths) > 1 or use.conditional or use.version_switch:
-            continue
-        if len(use.arguments) == _STATE.get(min(use.paths)) and not any(arg.star for arg in use.arguments):
-            function = function_of(use.tree, use.node)
-            asked = [u for u in model.uses if u is not use and function_of(use.tree, u.node) is function]
-            if not any(map(_names_other_device, asked)):
-                yield StateUse(use, _tensor(use.tree, function), (*_dtype_devices(asked),))
+    found = [use for use in model.uses if _names_no_device(use)]
+    for use in found if found and not _needs_cuda(model) else ():
+        function = function_of(use.tree, use.node)
+        asked = [u for u in model.uses if u is not use and function_of(use.tree, u.node) is function]
+        if not any(map(_names_other_device, asked)):
+            yield StateUse(use, _tensor(use.tree, function), (*_dtype_devices(asked),))
+
+
+def _names_no_device(use: ApiUse) -> bool:
+    if use.call is None or len(use.paths) > 1 or use.conditional or use.version_switch:
+        return False
+    return len(use.arguments) == _STATE.get(min(use.paths)) and not any(arg.star for arg in use.arguments)
 
 
 def _needs_cuda(model: FileModel) -> bool:

@@ -13,7 +13,7 @@ from ampify.syntax.walk import dotted
 
 def left_open(code: Code) -> Iterator[Span]:
     """The calls of ``__enter__`` on an autocast context with which the file does nothing else."""
-    for call in code.amp.nodes:
+    for call in code.amp.nodes if "__enter__" in code.tree.source.text else ():
         match call:
             case cst.Call(func=cst.Attribute(value=context, attr=cst.Name(value="__enter__"))):
                 if code.amp.is_autocast(context) and not _used_again(code, call, context):
