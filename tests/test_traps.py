@@ -41,6 +41,31 @@ class Agent:
 """
 
 REFUSED = {
+    "a backward where nothing is recorded: the product with the scale would have no gradient": (
+        "AMP017",
+        """\
+for x, y in data:
+    loss = F.cross_entropy(model(x), y)
+    opt.zero_grad()
+    with torch.no_grad():
+        loss.backward()
+        opt.step()
+""",
+    ),
+    "a backward in a function that switches gradients off": (
+        "AMP017",
+        """\
+@torch.no_grad()
+def update(loss):
+    opt.zero_grad()
+    loss.backward()
+    opt.step()
+
+
+for x, y in data:
+    update(F.cross_entropy(model(x), y))
+""",
+    ),
     "an optimizer restored before the object that would have the scaler": (
         "AMP017",
         """\

@@ -12,6 +12,7 @@ from ampify.model.acts import Acts
 from ampify.model.devices import accelerated
 from ampify.model.flow import Place
 from ampify.model.forward import Forward
+from ampify.model.grad_mode import gradless
 from ampify.model.hazards import Hazards
 from ampify.model.roles import Role
 from ampify.model.step import Act, Backward, GradientUse, InnerGradient, Obstacle, OptimizerStep
@@ -37,7 +38,7 @@ class Obstacles:
         checks = (
             self._closures, self._manual_updates, self._functional, self._written, self._two_phase, self._hooks,
             self._no_step, self._other_dtypes, self._unknown_forward, self._no_accelerator, self._shared,
-            self._reduced, self._kept, self._hazards, self._sharded, self._wrapped,
+            self._reduced, self._kept, self._hazards, self._sharded, self._wrapped, self._unrecorded,
         )  # fmt: skip
         for check in checks:
             yield from check()
@@ -282,6 +283,15 @@ class Obstacles:
                     reason = f"{name} wraps an optimizer, and what its `step` does besides cannot be seen here"
                     yield self._at("AMP017", act.node, reason)
                     return
+
+    def _unrecorded(self) -> Iterator[Obstacle]:
+        for act in self.backwards:
+            if self.steps and gradless(self.tree, act.node):
+                reason = (
+                    "gradients are switched off around this backward, so multiplying the loss by the scale would not be"
+                    " recorded: move it out"
+                )
+                yield self._at("AMP017", act.node, reason)
 
     def _unknown_forward(self) -> Iterator[Obstacle]:
         if self.steps and not self.forward.low:
