@@ -22,7 +22,7 @@ _DTYPES = re.compile(r"torch\.(float|double|half|bfloat16|float\d+\w*|complex\d+
 _BOOL_CALLS = {"torch.cuda.is_available", "torch.cuda.is_bf16_supported", "torch.backends.mps.is_available",
                "torch.distributed.is_available", "torch.distributed.is_initialized"}  # fmt: skip
 _VERSION = re.compile(
-    r"^hasattr$|^(Loose)?Version$|(?i:__version__|torch_?(version|\d|(ge|gt|le|lt)_?\d)|parse_version)",
+    r"^hasattr$|^(Loose)?Version$|(?i:__version__|torch_?(version|((ge|gt|le|lt|greater|less|than|equal)_?)*\d)|parse_version)",
 )
 _FLAG = re.compile(
     r"_*((use|with|enable|do|is)_?)?((native|torch|cuda)_)?"
