@@ -119,6 +119,12 @@ class ApiUse:
         return tuple(_argument(self.tree, arg) for arg in self._call.args) if self._call else ()
 
     @property
+    def passed_on(self) -> bool:
+        """Whether a name that the file has assigned it to is only handed on: the assignment is a reference of its own."""
+        bindings = self.tree.names.scope[self.name].lookup(self.name.value)
+        return self.how is How.OTHER and any(binding.how is Bound.ASSIGN for binding in bindings)
+
+    @property
     def assigned(self) -> bool:
         """Whether the file itself puts something there: ``torch.cuda.amp.autocast = mine``."""
         return isinstance(self.tree.names.parent[self.node], cst.AssignTarget | cst.AnnAssign | cst.Del)
