@@ -338,8 +338,8 @@ def _family(code: Code, expression: cst.CSTNode) -> set[Place]:
 
 
 def _loaded(call: cst.Call) -> cst.BaseExpression | None:
-    """The checkpoint in ``optimizer.load_state_dict(checkpoint["optimizer"])``, where it is a name."""
+    """The checkpoint in ``optimizer.load_state_dict(checkpoint["optimizer"])``, where it is a name; no list."""
     match call.args:
-        case [cst.Arg(value=cst.Subscript(value=cst.Name() as source))]:
-            return source
+        case [cst.Arg(value=cst.Subscript(value=cst.Name() as source, slice=[cst.SubscriptElement(slice=index)]))]:
+            return None if isinstance(index, cst.Index) and isinstance(index.value, cst.Integer) else source
     return None
