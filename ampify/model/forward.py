@@ -33,6 +33,12 @@ _LEAVING = {
     "item", "tolist", "numpy", "argmax", "argmin", "long", "int", "bool", "float", "double", "size", "numel", "dim",
     "eq", "ne", "gt", "lt", "ge", "le", "nonzero", "len", "str", "print", "isinstance", "range",
 }  # fmt: skip
+_NEW_TENSORS = {"torch.tensor", "torch.from_numpy"} | {
+    f"torch.{where}{kind}Tensor"
+    for where in ("", "cuda.")
+    for kind in ("", "Float", "Double", "Long", "Int", "Short", "Char", "Byte", "Bool")
+}
+"""What makes a tensor with a graph and a dtype of its own."""
 PLAIN_CALLS = {"sum", "len", "float", "list", "tuple", "int", "print", "isinstance", "range", "zip", "enumerate"}
 
 
@@ -170,6 +176,8 @@ class Forward:
     def _leaves_graph(self, call: cst.Call) -> bool:
         """``x.item()``, ``torch.argmax(x)``, ``len(x)``: numbers, indices and float32 values made from a tensor."""
         name = call.func.attr.value if isinstance(call.func, cst.Attribute) else getattr(call.func, "value", "")
+        if any(p in _NEW_TENSORS or p.startswith("numpy.") for p in self.flow.names.imported(call.func)):
+            return True
         return name in _LEAVING and self.flow.callee(call) is None
 
     def spread(self) -> None:

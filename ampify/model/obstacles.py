@@ -12,6 +12,7 @@ from ampify.model.acts import Acts
 from ampify.model.devices import accelerated
 from ampify.model.flow import Place
 from ampify.model.forward import Forward
+from ampify.model.grad_mode import gradless
 from ampify.model.hazards import Hazards
 from ampify.model.roles import Role
 from ampify.model.step import Act, Backward, GradientUse, InnerGradient, Obstacle, OptimizerStep
@@ -38,6 +39,7 @@ class Obstacles:
             self._closures, self._manual_updates, self._functional, self._distributed, self._written, self._two_phase,
             self._hooks, self._masters, self._foreign, self._no_step, self._other_dtypes, self._unknown_forward,
             self._no_accelerator, self._shared, self._reduced, self._kept, self._hazards, self._sharded, self._wrapped,
+            self._unrecorded, self._homemade,
         )  # fmt: skip
         for check in checks:
             yield from check()
@@ -314,6 +316,45 @@ class Obstacles:
                     yield self._at("AMP017", act.node, reason)
                     return
 
+    def _homemade(self) -> Iterator[Obstacle]:
+        """A class of the file that steps and has no ``param_groups``, by which `scaler.step` finds the gradients."""
+        for act in self.steps:
+            for cls in self._classes(act.optimizer):
+                if _steps_alone(cls) and not any(
+                    p.startswith(words.OPTIMIZER_MODULES) for base in cls.bases for p in self._paths(base.value)
+                ):
+                    reason = f"`{cls.name.value}` (line {self.tree.line(cls)}) is an optimizer without `param_groups`"
+                    yield self._at("AMP017", act.node, f"{reason}, which a scaler needs")
+                    return
+
+    def _classes(self, optimizer: cst.BaseExpression) -> Iterator[cst.ClassDef]:
+        """The classes of the file that an optimizer may be of; the method of an unknown object is any of that name."""
+        for call in self.roles.instances.makers(optimizer):
+            returned = (r.value for f in self._called(call) for r in self.flow.returns(f))
+            for made in (call, *(value for value in returned if isinstance(value, cst.Call))):
+                if isinstance(cls := self.flow.named(made.func), cst.ClassDef):
+                    yield cls
+
+    def _called(self, call: cst.Call) -> list[cst.FunctionDef]:
+        if (callee := self.flow.callee(call)) is not None:
+            return [callee]
+        if not isinstance(call.func, cst.Attribute) or self._paths(call.func):
+            return []
+        name, functions = call.func.attr.value, self.flow.functions
+        return [f for f in functions if isinstance(f, cst.FunctionDef) and f.name.value == name]
+
+    def _paths(self, node: cst.CSTNode) -> frozenset[str]:
+        return self.flow.names.imported(node)
+
+    def _unrecorded(self) -> Iterator[Obstacle]:
+        for act in self.backwards:
+            if self.steps and gradless(self.tree, act.node):
+                reason = (
+                    "gradients are switched off around this backward, so multiplying the loss by the scale would not be"
+                    " recorded: move it out"
+                )
+                yield self._at("AMP017", act.node, reason)
+
     def _unknown_forward(self) -> Iterator[Obstacle]:
         if self.steps and not self.forward.low:
             yield self._at("AMP017", self.backwards[0].node, "the statements that compute this loss were not found")
@@ -400,6 +441,12 @@ class Obstacles:
             ):
                 return any(_whole_gradient(a) for a in arguments(n))
         return False
+
+
+def _steps_alone(cls: cst.ClassDef) -> bool:
+    """Whether a class has a `step` of its own, and nothing called ``param_groups``."""
+    steps = any(isinstance(s, cst.FunctionDef) and s.name.value == "step" for s in cls.body.body)
+    return steps and not any(isinstance(n, cst.Name) and n.value == "param_groups" for n in walk(cls))
 
 
 def _mentions(node: cst.CSTNode, attribute: str) -> bool:

@@ -10,8 +10,8 @@ from functools import cached_property
 
 import libcst as cst
 
-from ampify.model import vocabulary as words
 from ampify.model.flow import How, Place
+from ampify.model.grad_mode import gradless
 from ampify.model.origins import Origins, related
 from ampify.model.roles import Role
 from ampify.model.step import Act, Backward, GradientUse, OptimizerStep, TrainingStep, Unscale, Update
@@ -221,12 +221,8 @@ class Scaling:
         for d in self.flow.reaching(place, blocks.small_statement_of(self.tree, at)):
             if d.how is How.PARAM:
                 yield from ((value, value) for value in self.flow.passed(d))
-            elif d.value is not None and not self._without_gradient(d.node):
+            elif d.value is not None and not gradless(self.tree, d.node):
                 yield d.value, d.node
-
-    def _without_gradient(self, node: cst.CSTNode) -> bool:
-        items = (item.item for p in self.tree.parents(node) if isinstance(p, cst.With) for item in p.items)
-        return any(isinstance(i, cst.Call) and self.flow.names.imported(i.func) & words.NO_GRAD for i in items)
 
     def _mine(self, act: Unscale | Update, optimizer: Optimizer) -> bool:
         """Whether an act is of the scaler that steps ``optimizer``."""

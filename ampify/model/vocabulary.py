@@ -107,6 +107,7 @@ NO_HALF_MODULES = (
 LARGEST_HALF = 65504.0
 """The largest finite float16."""
 
+GRAD_SET = {"torch.set_grad_enabled", "torch.autograd.set_grad_enabled"}
 NO_GRAD = {"torch.no_grad", "torch.inference_mode", "torch.autograd.no_grad", "torch.autograd.inference_mode"}
 AUTOGRAD_GRAD = {"torch.autograd.grad"}
 AUTOGRAD_BACKWARD = {"torch.autograd.backward"}
