@@ -210,6 +210,18 @@ def gradient(p):
         assert (step.decision, step.code, step.losses) == ("refuse", "AMP017", ("loss",))
         assert step.reason == f"`{owner}.backward` {NOBODYS}"
 
+    def test_an_object_that_is_given_the_loss(self, tmp_path):
+        text = f"{HEAD}from engines import Engine\nengine = Engine(net)\n"
+        (step,) = found(tmp_path, train=text + LOOP.format("engine.backward(loss)"))
+        assert (step.decision, step.code, step.losses) == ("refuse", "AMP017", ("loss",))
+        assert step.reason == f"`engine.backward` {NOBODYS}"
+
+    def test_a_tensor_of_a_helper_that_is_given_its_gradient(self):
+        text = HEAD + "def compute(x, y):\n    return F.cross_entropy(net(x), y, reduction='none')\n"
+        loop = LOOP.replace("F.cross_entropy(net(x), y)", "compute(x, y)")
+        after, _ = fix_text(text + loop.format("loss.backward(torch.ones_like(loss))"), Settings())
+        assert "scaler.scale(loss).backward(torch.ones_like(loss))" in after
+
     def test_beside_a_backward_of_the_loss(self):
         either = "opt.backward(loss) if half else loss.backward()"
         (finding,) = check_text(HEAD + LOOP.format(either), Settings())

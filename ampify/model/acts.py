@@ -9,7 +9,7 @@ import libcst as cst
 
 from ampify.model import vocabulary as words
 from ampify.model.flow import How, Place
-from ampify.model.frameworks import Framework
+from ampify.model.frameworks import Framework, given_loss
 from ampify.model.gradients import Gradients
 from ampify.model.roles import Role
 from ampify.model.step import (
@@ -138,8 +138,26 @@ class Acts:
 
     def _goes_backward(self, call: cst.Call, receiver: cst.BaseExpression) -> bool:
         """``optimizer.backward(loss)``: whether it is given the loss by an object whose class cannot be seen."""
-        given = bool(call.args) and self.flow.callee(call) is None
-        return given and self.roles.of(receiver) in (Role.OPTIMIZER, Role.MODULE)
+        if not given_loss(call) or self.flow.callee(call) is not None:
+            return False
+        if (role := self.roles.of(receiver)) is not None:
+            return role in (Role.OPTIMIZER, Role.MODULE)
+        return self._computed(call.args[0].value, call) and not self._computed(receiver, call)
+
+    def _computed(self, expression: cst.CSTNode, at: cst.CSTNode, depth: int = 4) -> bool:
+        """Whether a value comes out of a module or a loss; a gradient that a tensor is given seldom does."""
+        calls = (n for n in walk(expression) if isinstance(n, cst.Call))
+        if any(self.roles.of(c.func) in (Role.MODULE, Role.LOSS) or self._functional(c) for c in calls):
+            return True
+        statement = blocks.small_statement_of(self.tree, at)
+        return depth > 0 and any(
+            d.value is not None and d.how is not How.PARAM and self._computed(d.value, d.node, depth - 1)
+            for _, place in self.flow.reads(expression)
+            for d in self.flow.reaching(place, statement)
+        )
+
+    def _functional(self, call: cst.Call) -> bool:
+        return any(path.startswith("torch.nn.functional.") for path in self.flow.names.imported(call.func))
 
     def _is_loss(self, call: cst.Call, receiver: cst.BaseExpression) -> bool:
         """Whether ``receiver.backward(…)`` is a tensor's: not ``super()``, an engine, or a method of this file."""

@@ -179,7 +179,7 @@ class _Finder:
                     frozenset(self._keys(call)),
                     any(arg.star for arg in call.args),
                     frozenset((*chained, *(name for name, _ in used))),
-                    tuple(self.tree.span(c) for name, c in used if name == "backward" and _given_loss(c)),
+                    tuple(self.tree.span(c) for name, c in used if name == "backward" and given_loss(c)),
                 )
 
     def _chain(self, call: cst.CSTNode) -> tuple[list[str], cst.CSTNode]:
@@ -251,10 +251,10 @@ class _Finder:
         for definition in (d for definitions in self.flow.definitions.values() for d in definitions):
             if types := self._annotated(definition.node):
                 for name, call in self._uses([definition.place]):
-                    if name == "backward" and _given_loss(call):
+                    if name == "backward" and given_loss(call):
                         yield FrameworkBackward(self.tree.span(call), types)
         for call in self.flow.calls:
-            if _given_loss(call) and (bases := self._inherited(call.func)):
+            if given_loss(call) and (bases := self._inherited(call.func)):
                 yield FrameworkBackward(self.tree.span(call), bases)
 
     def _inherited(self, func: cst.BaseExpression) -> frozenset[str]:
@@ -271,7 +271,7 @@ class _Finder:
         return frozenset()
 
 
-def _given_loss(call: cst.Call) -> bool:
+def given_loss(call: cst.Call) -> bool:
     """Whether the object of the method is not the loss itself: that would be given options only."""
     return bool(call.args) and (call.args[0].keyword is None or call.args[0].keyword.value == "loss")
 
