@@ -59,6 +59,10 @@ SCALERS = {
     "torch.amp.GradScaler", "torch.GradScaler", "torch.cuda.amp.GradScaler", "torch.cpu.amp.GradScaler",
     "torch.amp.grad_scaler.GradScaler", "torch.cuda.amp.grad_scaler.GradScaler",
 }  # fmt: skip
+LOSS_SCALERS = {
+    f"timm.utils.{module}{name}" for module in ("", "cuda.") for name in ("NativeScaler", "ApexScaler")
+}  # fmt: skip
+"""Callable scalers of libraries: ``loss_scaler(loss, optimizer, …)`` does all of an iteration behind the loss."""
 
 CLIPS = {
     f"torch.nn.utils.{name}"
@@ -117,7 +121,7 @@ GRADIENT_HOOKS = {
     "register_hook", "register_post_accumulate_grad_hook", "register_full_backward_hook",
     "register_full_backward_pre_hook", "register_backward_hook", "register_comm_hook",
 }  # fmt: skip
-DISTRIBUTED_BACKWARD = ("torch.distributed.autograd",)
+DISTRIBUTED_BACKWARD = {"torch.distributed.autograd.backward"}
 COLLECTIVE_MODULES = ("torch.distributed.", "horovod.torch.", "torch_xla.core.xla_model.")
 FULLY_SHARDED = (
     "torch.distributed.fsdp",
