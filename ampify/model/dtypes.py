@@ -176,7 +176,7 @@ class Dtypes:
         for place in (self.roles.instances.attribute(node), self.flow.place(node)):
             if place is not None and (reaching := self.flow.reaching(place, statement)):
                 return self._all(reaching, frame, index)
-        if self.flow.names.imported(node) or self.flow.named(node) is not None:
+        if self.flow.names.imported(node) or self._is_function(node):
             return _FLOAT
         if isinstance(node, cst.Attribute):  # of a module: a parameter or a buffer
             return _FLOAT if self.roles.of(node.value) is Role.MODULE else self._value(node.value, frame)
@@ -184,6 +184,13 @@ class Dtypes:
             return _WHOLE
         drawn = [*self._comprehended(node)]
         return self._all(drawn, frame) if drawn else _unknown(node)
+
+    def _is_function(self, node: cst.Name | cst.Attribute) -> bool:
+        """Whether a name stands for a function or class of the project, or for a method of the object itself."""
+        if isinstance(node, cst.Attribute) and isinstance(node.value, cst.Name):
+            own = self.flow.self_class(node.value)
+            return own is not None and self.flow.method(own, node.attr.value) is not None
+        return self.flow.named(node) is not None
 
     def _comprehended(self, name: cst.Name) -> Iterator[cst.BaseExpression]:
         """What the comprehension around a name draws it from."""
@@ -254,12 +261,14 @@ class Dtypes:
         paths = self.flow.names.imported(func)
         if isinstance(func, cst.Attribute) and self.roles.of(func.value) is Role.MODULE:
             return _FLOAT if name in words.SAME_OBJECT else self._opaque(call, frame, low)
+        if any(p.startswith("numpy.") for p in paths):  # autocast has no hand in what NumPy computes
+            return _FLOAT if name in operators.CREATING else self._meet(arguments(call), frame, call) or _FLOAT
         if any(p.startswith("torch.") for p in paths):
             return self._library(call, name, frame, low)
         if isinstance(func, cst.Attribute) and not paths and self.roles.of(func) is None:
             return self._method(call, func.value, name, frame, low)
         if isinstance(func, cst.Name) and not paths and self.flow.place(func) is None:
-            return self._builtin(call, name, frame)
+            return self._builtin(call, name, frame, low)
         return self._opaque(call, frame, low)
 
     def _opaque(self, call: cst.Call, frame: Frame | None, low: bool) -> Found:
@@ -276,10 +285,10 @@ class Dtypes:
         fields = records.given(self.flow, call)
         return self._all(fields.values(), frame) if fields else self._all(arguments(call), frame) | _FLOAT
 
-    def _builtin(self, call: cst.Call, name: str, frame: Frame | None) -> Found:
+    def _builtin(self, call: cst.Call, name: str, frame: Frame | None, low: bool) -> Found:
         if name in operators.BUILTINS:
             return self._meet(arguments(call), frame, call)
-        return _WHOLE if name in operators.WHOLE or name in ("float", "str") else _unknown(call)
+        return _WHOLE if name in operators.WHOLE or name in ("float", "str") else self._opaque(call, frame, low)
 
     def _library(self, call: cst.Call, name: str, frame: Frame | None, low: bool) -> Found:
         """A function of PyTorch, or one of its objects."""
@@ -365,7 +374,7 @@ class Dtypes:
         if isinstance(self.flow.named(call.func), cst.ClassDef):
             return []
         if (callee := self.flow.callee(call)) is not None:
-            return [*self.flow.overridden(callee)]
+            return [f for f in self.flow.overridden(callee) if not blocks.abstract(f)]
         func = call.func
         if self.roles.of(func) in (Role.MODULE, Role.LOSS):
             return self._methods(func, "forward")
