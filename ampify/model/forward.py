@@ -225,13 +225,17 @@ class Forward:
         return any(self._low_value(value, seen | {d}) for value in self.flow.passed(d))
 
     def _buffered(self, d: Definition) -> bool:
-        """``values[step] = value``: a tensor that was made before keeps its own dtype."""
-        if d.how is not How.CHANGE or not d.place.path[-1].startswith("["):
+        return d.how is How.CHANGE and self.keeps(d)
+
+    def keeps(self, d: Definition) -> bool:
+        """``values[step] = value``: a tensor, or an array, that was made before keeps its own dtype."""
+        if not d.place.path[-1].startswith("["):
             return False
         base = Place(d.place.root, d.place.path[:-1])
         made = [o.value for o in self.flow.assigned(base) if o.value is not None and o.how is How.ASSIGN]
         return bool(made) and all(
-            self.islands.made_by(v) and all(p.startswith("torch.") for p in self.islands.made_by(v)) for v in made
+            self.islands.made_by(v) and all(p.startswith(("torch.", "numpy.")) for p in self.islands.made_by(v))
+            for v in made
         )
 
     def _low_value(self, value: cst.CSTNode, seen: frozenset[Definition]) -> bool:

@@ -109,6 +109,8 @@ class Obstacle:
     """Only in the way of a GradScaler: bfloat16, which needs none, goes past it."""
     risk: bool = False
     """Can be converted, but would go wrong or raise: only `--unsafe-fixes` goes past it."""
+    cpu: bool = False
+    """Only in the way of autocast on the CPU, whose lists of operators are others."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -85,12 +85,6 @@ PRODUCT_METHODS = {"mm", "bmm", "matmul", "addmm", "baddbmm", "addbmm", "mv"}
 NOT_LINEAR = {"clamp", "clip", "sign", "norm"}
 """What a backward may do to gradients that does not commute with their scale."""
 
-SAME_DTYPE = {
-    "index_add", "index_add_", "index_copy", "index_copy_", "index_put", "index_put_", "scatter_", "scatter_add",
-    "scatter_add_", "scatter_reduce_", "masked_scatter_", "lerp_", "addmm_", "baddbmm_", "addmv_", "addr_",
-}  # fmt: skip
-"""Operations that need equal dtypes, and that autocast never casts."""
-
 OVERFLOWING = {"masked_fill", "masked_fill_", "fill_", "fill_diagonal_", "where", "full_like", "clamp", "clamp_"}
 
 NO_HALF = {

@@ -139,13 +139,19 @@ def _in_the_way(step: TrainingStep, settings: Settings, scaling: bool) -> list[O
     Without a scaler, closures are left as an unsafe conversion; with unsafe fixes, risks are taken.
     """
     passed = {"AMP018"} if settings.device in ("cpu", "cuda") else set()
+    there = _there(step, settings)
     if not scaling:
-        passed |= {o.code for o in step.obstacles if o.scaling and (o.code != "AMP010" or settings.unsafe_fixes)}
+        passed |= {o.code for o in there if o.scaling and (o.code != "AMP010" or settings.unsafe_fixes)}
     return [
         o
-        for o in step.obstacles
+        for o in there
         if not (o.risk and settings.unsafe_fixes) and not (o.code in passed and (o.scaling or o.code == "AMP018"))
     ]
+
+
+def _there(step: TrainingStep, settings: Settings) -> list[Obstacle]:
+    """The obstacles on the device that is asked for; only by name is it the CPU."""
+    return [o for o in step.obstacles if not o.cpu or settings.device == "cpu"]
 
 
 def _too_old(step: TrainingStep, target: tuple[int, int]) -> Obstacle:
@@ -193,5 +199,6 @@ def _conversion(adoption: Adoption) -> Fix:
         frozenset(adoption.imports), tuple(adoption.folds), tuple(adoption.floats), closures=tuple(adoption.closures)
     )
     title = "Train under `torch.autocast` with a `GradScaler`" if adoption.scaling else "Train under `torch.autocast`"
-    risky = any(o.code == "AMP010" or (o.risk and (adoption.scaling or not o.scaling)) for o in adoption.step.obstacles)
+    there = _there(adoption.step, adoption.settings)
+    risky = any(o.code == "AMP010" or (o.risk and (adoption.scaling or not o.scaling)) for o in there)
     return Fix(title, tuple(edits), Applicability.UNSAFE if risky else Applicability.SAFE, proof)
