@@ -11,6 +11,7 @@ from ampify.model.flow import Definition, How, Place, unwrapped
 from ampify.model.step import Code, Home, Obstacle, Reach
 from ampify.syntax import blocks
 from ampify.syntax.blocks import Block, Function
+from ampify.syntax.tree import Tree
 from ampify.syntax.walk import dotted, is_none
 
 
@@ -192,7 +193,7 @@ class Reaching:
         done: set[Function] = set()
         while stack:
             f = stack.pop()
-            if f in done or f in self.parameters or self.visible(f):
+            if f in done or self._given(f) or self.visible(f):
                 continue
             done.add(f)
             if (owner := self._owner(f)) is not None:
@@ -201,8 +202,15 @@ class Reaching:
             if not isinstance(f, cst.FunctionDef):
                 self._refuse(self.homes[0].after, "the scaler made here would not be seen by the code of the module")
                 return
+            if (around := closing(self.code.tree, f)) is not None:
+                stack.append(around)
+                continue
             self._pass_to(f)
             stack += [caller for _, called, caller in self.calls if called is f]
+
+    def _given(self, function: Function) -> bool:
+        """Whether the scaler is a parameter of ``function``, or of a function around it."""
+        return any(f in self.parameters for f in (function, *self.tree.parents(function)))
 
     def _owner(self, function: Function) -> cst.BaseExpression | None:
         """How ``function``, which is outside of the class that makes the scaler, calls the object that has it."""
@@ -339,6 +347,11 @@ class Reaching:
         """Tell where the scaler is going to be used, calls that pass it included."""
         self._uses = tuple(nodes)
         return self
+
+
+def closing(tree: Tree, function: Function) -> cst.FunctionDef | None:
+    """The function whose names ``function`` closes over."""
+    return next((p for p in tree.parents(function) if isinstance(p, cst.FunctionDef)), None)
 
 
 def visible_home(code: Code, homes: Iterable[Home], function: Function) -> Home | None:

@@ -110,7 +110,7 @@ class Adoption:
         return next(params(method)).name.value
 
     def _visible(self, function: Function) -> Home | None:
-        if function in self.step.reach.parameters:
+        if any(f in self.step.reach.parameters for f in (function, *self.tree.parents(function))):
             return None
         if function in self.owners:
             return self.step.reach.homes[0]
