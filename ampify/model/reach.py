@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import PurePath
 
 import libcst as cst
 
 from ampify.model import records
 from ampify.model.flow import Definition, How, Place, unwrapped
+from ampify.model.roles import Role
 from ampify.model.step import Code, Home, Obstacle, Reach
 from ampify.syntax import blocks
 from ampify.syntax.blocks import Block, Function
@@ -40,6 +42,7 @@ class Reaching:
             for function in functions:
                 self._need(function)
             self._early()
+        self._shared_calls()
         return Reach(tuple(self.homes), tuple(self.parameters), tuple(self.calls), tuple(self.owners.items()))
 
     def _refuse(self, node: cst.CSTNode, reason: str) -> None:
@@ -158,13 +161,11 @@ class Reaching:
             return
         self.parameters.append(function)
         name = function.name.value
-        sites = self.flow.sites.get(function, [])
-        if not sites:
+        partials, sites = self._givers(function)
+        if (out := self.flow.values.leaving(function, partials)) is not None:
+            self._refuse(function.name, f"`{name}` is {self._handed_to(out)}, and what calls it from there is not seen")
+        elif not sites:
             self._refuse(function.name, f"`{name}` is given its optimizer by code outside this file")
-        if function in self.flow.escaping:
-            self._refuse(
-                function.name, f"`{name}` is also passed around as a value, so not all of its calls can be seen"
-            )
         if self._overridden(function):
             self._refuse(
                 function.name, f"`{name}` is overridden in this file, so its signature cannot be changed safely"
@@ -173,6 +174,33 @@ class Reaching:
             if any(a.star == "**" for a in call.args):
                 self._refuse(call, f"this call of `{name}` passes its arguments as a dictionary")
             self.calls.append((call, function, self.flow.function(call)))
+
+    def _handed_to(self, out: cst.CSTNode) -> str:
+        """Where a function goes out of sight, in words."""
+        to = f"handed to `{self.tree.text(out.func)}`" if isinstance(out, cst.Call) else "handed on as a value"
+        path = self.tree.path(out)
+        place = f" of `{PurePath(path).name}`" if path and len(self.tree.paths) > 1 else ""
+        return f"{to} (line {self.tree.line(out)}{place})"
+
+    def _givers(self, function: cst.FunctionDef) -> tuple[list[cst.Call], list[cst.Call]]:
+        """What gives ``function`` its optimizer: those of its calls that are a `partial`, and all of them."""
+        sites = self.flow.sites.get(function, [])
+        filling = [c for c in sites if self.flow.values.filled(c) is function]
+        partials = [c for c in filling if any(self.code.roles.of(a.value) is Role.OPTIMIZER for a in c.args)]
+        if partials and partials != filling:
+            reason = f"only some of the partials of `{function.name.value}` are given an optimizer"
+            self._refuse(function.name, reason)
+        served = {c for c in sites if any(h.partial in partials for h in self.flow.handed(c) if h.function is function)}
+        idle = served.union(c for c in filling if c not in partials)
+        return partials, [c for c in sites if c not in idle]
+
+    def _shared_calls(self) -> None:
+        """A call that runs one of several functions has to be right for all of them."""
+        for call, function, _ in self.calls:
+            for handed in self.flow.handed(call):
+                if handed.function not in self.parameters:
+                    names = f"`{function.name.value}` is called where `{handed.function.name.value}` is"
+                    self._refuse(call, f"{names}, which takes no scaler")
 
     def _overridden(self, function: cst.FunctionDef) -> bool:
         cls = blocks.method_class(self.tree, function)

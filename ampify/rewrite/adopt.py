@@ -241,13 +241,19 @@ class Adoption:
         """The scaler becomes a parameter of functions that are passed their optimizer."""
         for function in self.step.reach.parameters:
             yield edit.parameter(self.tree, function, self.scaler_name)
-        for call, function, caller in self.step.reach.calls:
-            by_keyword = edit.takes_keyword(function) or any(a.keyword is not None or a.star for a in call.args)
-            missing = len([a for a in call.args if a.keyword is None]) < len(function.params.params) - self.flow.bound(
-                call, function
-            )
-            name = self.scaler(caller)
-            yield edit.argument(self.tree, call, f"{self.scaler_name}={name}" if by_keyword or missing else name)
+        for call in dict.fromkeys(call for call, _, _ in self.step.reach.calls):
+            found = [(function, caller) for c, function, caller in self.step.reach.calls if c is call]
+            name = self.scaler(found[0][1])
+            by_keyword = any(self._by_keyword(call, function) for function, _ in found)
+            yield edit.argument(self.tree, call, f"{self.scaler_name}={name}" if by_keyword else name)
+
+    def _by_keyword(self, call: cst.Call, function: cst.FunctionDef) -> bool:
+        """Whether the place of the new parameter is not the one behind the arguments of ``call``."""
+        if edit.takes_keyword(function) or any(a.keyword is not None or a.star for a in call.args):
+            return True
+        if self.flow.values.filled(call) or any(h.partial for h in self.flow.handed(call)):
+            return True
+        return len(call.args) < len(function.params.params) - self.flow.bound(call, function)
 
     # ------------------------------------------------------------------ autocast
 
