@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import libcst as cst
 import pytest
 
@@ -93,7 +95,8 @@ def test_what_is_passed_for_a_parameter(code: str, given: list[str]) -> None:
         ("def fit(step):\n    step(m, o, x)\nfit(train)", None),
         ("def fit(step):\n    Engine(step)\nfit(train)", "Engine(step)"),
         (
-            "class Loop:\n    def __init__(self, f):\n        self.f = f\n    def run(self):\n        self.f()\nLoop(train)",
+            "class Loop:\n    def __init__(self, f):\n        self.f = f\n"
+            "    def run(self):\n        self.f()\nLoop(train)",
             None,
         ),
         ("class Loop:\n    def __init__(self, f):\n        self.f = f\nLoop(train).f()", "Loop(train).f"),
@@ -140,3 +143,22 @@ def test_why_a_step_is_refused(call: str, words: str) -> None:
     text = STEP.replace("{call}", call)
     (found,) = (d for d in Inspection("step.py", Settings(), tuple(load().values())).look(text).diagnostics)
     assert (found.code, words in found.message) == ("AMP017", True), found.message
+
+
+GIVEN = STEP.partition("def test")[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("notes.txt", "import training", "no call of `train` was found that gives it its optimizer"),
+        ("tool.md", "```python\nimport training as t\nt.train(a, b, c)\n```\n", "`tool.md` calls `train`"),
+        ("tool.md", "```python\nimport training as t\nt.test(a, b, c)\n```\n", "no call of `train` was found"),
+    ],
+)
+def test_who_gives_the_optimizer_is_named(tmp_path: Path, name: str, text: str, words: str) -> None:
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "training.py").write_text(GIVEN)
+    (tmp_path / name).write_text(text)
+    found = Inspection(str(tmp_path / "training.py"), Settings(), tuple(load().values())).look(GIVEN).diagnostics
+    assert [(d.code, words in d.message) for d in found] == [("AMP017", True)], found

@@ -165,7 +165,12 @@ class Reaching:
         if (out := self.flow.values.leaving(function, partials)) is not None:
             self._refuse(function.name, f"`{name}` is {self._handed_to(out)}, and what calls it from there is not seen")
         elif not sites:
-            self._refuse(function.name, f"`{name}` is given its optimizer by code outside this file")
+            cls = blocks.method_class(self.tree, function)
+            reason = f"no call of `{name}` was found that gives it its optimizer"
+            outside = f"{cls.name.value}.{name}" if cls is not None else name
+            self.obstacles.append(
+                Obstacle("AMP017", self.tree.span(function.name), reason, scaling=True, uncalled=outside)
+            )
         if self._overridden(function):
             self._refuse(
                 function.name, f"`{name}` is overridden in this file, so its signature cannot be changed safely"

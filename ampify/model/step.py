@@ -105,6 +105,8 @@ class Obstacle:
     """Only in the way of a GradScaler: bfloat16, which needs none, goes past it."""
     risk: bool = False
     """Can be converted, but would go wrong or raise: only `--unsafe-fixes` goes past it."""
+    uncalled: str = ""
+    """The function, or ``Class.method``, that no call was seen of which gives it its optimizer."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
