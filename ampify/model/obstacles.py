@@ -183,8 +183,10 @@ class Obstacles:
                     "AMP015", self.steps[0].node, "its optimizer changes an input, not the parameters of a module"
                 )
             return
-        open_steps = any(isinstance(a, OptimizerStep) for acts in self.acts.direct.values() for a in acts)
         first = self.backwards[0]
+        file = self.tree.module(first.node)
+        acts = (a for f, found in self.acts.direct.items() if self.tree.module(f) is file for a in found)
+        open_steps = any(isinstance(a, OptimizerStep) for a in acts)
         where = self._outside(first)
         if where is not None:
             yield where

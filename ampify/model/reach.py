@@ -49,8 +49,19 @@ class Reaching:
         self.obstacles.append(Obstacle("AMP017", self.tree.span(node), reason, scaling=True))
 
     def _unseen(self, expression: cst.CSTNode) -> None:
-        text = self.tree.text(expression)
-        self._refuse(expression, f"the place where `{text}` is made cannot be seen in this file")
+        text, declaring = self.tree.text(expression), self._declaring(expression)
+        if declaring is not None:
+            reason = f"`{declaring.name.value}` only declares `{text}`: what sets it is not in these files"
+        else:
+            reason = f"the place where `{text}` is made cannot be seen in this file"
+        self._refuse(expression, reason)
+
+    def _declaring(self, expression: cst.CSTNode) -> cst.ClassDef | None:
+        """The class that declares an attribute with its type alone: a library sets it, from an option or a file."""
+        place, reading = self.instances.place(expression), blocks.class_of(self.tree, expression)
+        if place is None or reading is None or self.flow.family(reading) is not place.root:
+            return None
+        return next((cls for cls in self._above(reading) if place.path in _declared(cls)), None)
 
     # ------------------------------------------------------------------ where optimizers are made
 
@@ -63,13 +74,27 @@ class Reaching:
         if place in self._resolved:
             return
         self._resolved.add(place)
-        found = self._definitions(place)
+        found = [d for d in self._definitions(place) if self._reaches(d, expression)]
         if not found and place.path[-1].startswith("["):
             found = unwrapped([d for d in self.flow.defining(place) if d.place.path == place.path[:-1]])
         if not found and not self._read_through(expression, place):
             self._unseen(expression)
         for d in found:
             self._definition(d, expression)
+
+    def _reaches(self, d: Definition, expression: cst.CSTNode) -> bool:
+        """Whether what a method sets is there in objects of the class that reads it, not only in those of a sibling."""
+        setting, reading = (blocks.class_of(self.tree, node) for node in (d.node, expression))
+        if setting is None or reading is None or self.flow.family(reading) is not d.place.root:
+            return True
+        return reading in self._above(setting) or setting in self._above(reading)
+
+    def _above(self, cls: cst.ClassDef) -> list[cst.ClassDef]:
+        """A class and all that it is derived from, the nearest first."""
+        found = [cls]
+        for known in found:
+            found += [base for base in self.flow.bases(known) if base not in found]
+        return found
 
     def _definitions(self, place: Place) -> list[Definition]:
         """The definitions that give an optimizer; ``optimizer=None`` gives one where a call passes one."""
@@ -380,6 +405,13 @@ class Reaching:
         """Tell where the scaler is going to be used, calls that pass it included."""
         self._uses = tuple(nodes)
         return self
+
+
+def _declared(cls: cst.ClassDef) -> set[tuple[str, ...]]:
+    """What a class names with its type alone, without a value."""
+    lines = (line.body[0] for line in cls.body.body if isinstance(line, cst.SimpleStatementLine))
+    found = (n.target for n in lines if isinstance(n, cst.AnnAssign) and n.value is None)
+    return {(target.value,) for target in found if isinstance(target, cst.Name)}
 
 
 def closing(tree: Tree, function: Function) -> cst.FunctionDef | None:
