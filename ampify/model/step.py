@@ -163,6 +163,8 @@ class Checkpoint:
     load: cst.Call | None = None
     source: cst.BaseExpression | None = None
     """The checkpoint that the state is loaded from."""
+    named: cst.Call | None = None
+    """A call that is given the optimizer under the name of its entry, and restores all that it is given."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
