@@ -79,7 +79,8 @@ class Forward:
                     stack.extend(self._through(part))
                 elif (place := self.flow.place(part)) is not None and self._carries(place):
                     for d in self.flow.reaching(place, statement):
-                        stack.extend(self._enter(d))
+                        if self._carries(d.place):  # what makes a module computes none of its weights
+                            stack.extend(self._enter(d))
 
     def _carries(self, place: Place) -> bool:
         """Whether what is read is data that a gradient may flow through: no module, no number, no shape."""

@@ -232,8 +232,10 @@ class Obstacles:
                     "AMP015", self.steps[0].node, "its optimizer changes an input, not the parameters of a module"
                 )
             return
-        open_steps = any(isinstance(a, OptimizerStep) for acts in self.acts.direct.values() for a in acts)
         first = self.backwards[0]
+        file = self.tree.module(first.node)
+        acts = (a for f, found in self.acts.direct.items() if self.tree.module(f) is file for a in found)
+        open_steps = any(isinstance(a, OptimizerStep) for a in acts)
         if open_steps or not self._inputs_only():
             yield self._at("AMP017", first.node, "no `optimizer.step()` could be connected to this backward")
         else:

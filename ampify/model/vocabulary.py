@@ -19,6 +19,8 @@ NOT_OPTIMIZERS = ("torch.optim.lr_scheduler", "torch.optim.swa_utils", "timm.opt
 MODULE_BASES = {"torch.nn.Module", "torch.nn.modules.Module", "torch.nn.modules.module.Module"}
 MODULE_MODULES = ("torch.nn.", "torchvision.models.", "torch_geometric.nn.", "segmentation_models_pytorch.")
 NOT_MODULES = ("torch.nn.utils.", "torch.nn.functional.", "torch.nn.init.", "torch.nn.Parameter", "torch.nn.parameter.")
+MODULE_FUNCTIONS = ("torch.nn.", "torch_geometric.nn.")
+"""Of those, where functions in small letters compute something; elsewhere they make a module, as `resnet18` does."""
 MODULE_FACTORIES = {"timm.create_model", "torch.hub.load", "torchvision.models.get_model", "torch.jit.load"}
 MODULE_WRAPPERS = {
     "torch.compile", "torch.jit.script", "torch.jit.trace", "copy.deepcopy", "copy.copy",

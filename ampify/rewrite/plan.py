@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import libcst as cst
 
@@ -89,12 +89,26 @@ class Decision:
             case RewritePlan():
                 return ""
 
+    @property
+    def uncalled(self) -> Obstacle | None:
+        """The obstacle, where it is that no calls of a function were seen."""
+        match self.outcome:
+            case Refusal((first, *_)) if first.uncalled:
+                return first
+        return None
+
     def refused(self, code: str) -> Obstacle | None:
         """The obstacle that this step is refused for, if it is the business of rule ``code``."""
         match self.outcome:
             case Refusal((first, *_)) if first.code == code:
                 return first
         return None
+
+
+def called_from(step: TrainingStep, obstacle: Obstacle, caller: str) -> Decision:
+    """A refusal that names the file whose calls give the optimizer."""
+    reason = f"`{caller}` calls `{obstacle.uncalled}`, and is not rewritten together with it"
+    return Decision(step, Refusal((replace(obstacle, reason=reason),)))
 
 
 _ORDER = (
