@@ -232,6 +232,8 @@ class Obstacles:
                     "AMP015", self.steps[0].node, "its optimizer changes an input, not the parameters of a module"
                 )
             return
+        if any(act.by is not None for act in self.backwards):
+            return  # what this object does next need not be in sight
         open_steps = any(isinstance(a, OptimizerStep) for acts in self.acts.direct.values() for a in acts)
         first = self.backwards[0]
         if open_steps or not self._inputs_only():
