@@ -145,7 +145,8 @@ class Inspection:
         if focus is None:
             yield from (model, *model.uses)
         for step, decision in self._decided(model, focus):
-            yield step
+            if step.framework is None:
+                yield step
             if decision.word != "refuse" or not self.part.fragment:  # what an excerpt does not show is no finding
                 yield decision
 

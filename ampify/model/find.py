@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import libcst as cst
 
@@ -40,7 +41,7 @@ def read(tree: Tree, target: tuple[int, int] | None = None, line_length: int = 8
     """The model of one file, or of several that belong together."""
     flow = Flow(tree)
     code = Code(tree, flow, Roles(flow), AmpFacts(tree))
-    frameworks = find_frameworks(tree, flow)
+    frameworks = find_frameworks(tree, code.roles.instances)
     acts = Acts(code, frameworks.differentiating)
     steps = tuple(checked(_describe(acts, group)) for group in _groups(acts))
     uses = tuple(find_uses(tree, target))
@@ -234,6 +235,8 @@ def _describe(acts: Acts, group: list[Act]) -> TrainingStep:
               if isinstance(a, GradientUse | InnerGradient | Unscale | Update)]  # fmt: skip
     every = (*backwards, *sorted({*steps, *others}, key=lambda a: code.tree.span(a.node).start))
     forward = Forward(acts, backwards)
+    if (step := TrainingStep(code, acts, every)).framework is not None:
+        return replace(step, regions=forward.runs.found)
     probable = forward.islands.probabilities  # before the obstacles are read: it may find some
     obstacles: list[Obstacle] = [*Obstacles(acts, [*every], forward).all()]
     checkpoints = tuple(_checkpoints(code, steps))
@@ -382,8 +385,8 @@ def _family(code: Code, expression: cst.CSTNode) -> set[Place]:
 
 
 def _loaded(call: cst.Call) -> cst.BaseExpression | None:
-    """The checkpoint in ``optimizer.load_state_dict(checkpoint["optimizer"])``, where it is a name."""
+    """The checkpoint in ``optimizer.load_state_dict(checkpoint["optimizer"])``, where it is a name; no list."""
     match call.args:
-        case [cst.Arg(value=cst.Subscript(value=cst.Name() as source))]:
-            return source
+        case [cst.Arg(value=cst.Subscript(value=cst.Name() as source, slice=[cst.SubscriptElement(slice=index)]))]:
+            return None if isinstance(index, cst.Index) and isinstance(index.value, cst.Integer) else source
     return None

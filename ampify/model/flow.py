@@ -246,17 +246,18 @@ class Flow:
     def drawn(self, d: Definition) -> Iterator[cst.BaseExpression]:
         """The containers whose elements a loop gives to its target, `zip`, `enumerate` and the like looked through."""
         if isinstance(d.node, cst.For):
-            yield from self._drawn(d.node.target, d.node.iter, d.place)
+            yield from self.drawn_by(d.node.target, d.node.iter, d.place)
 
-    def _drawn(self, target: cst.CSTNode, source: cst.BaseExpression, place: Place) -> Iterator[cst.BaseExpression]:
+    def drawn_by(self, target: cst.CSTNode, source: cst.BaseExpression, place: Place) -> Iterator[cst.BaseExpression]:
+        """The containers whose elements ``target`` takes one after the other, for what is kept at ``place``."""
         match target, source:
             case cst.Tuple() | cst.List(), cst.Call(func=cst.Name(value="zip"), args=args):
                 for element, arg in zip(target.elements, args, strict=False):
-                    yield from self._drawn(element.value, arg.value, place)
+                    yield from self.drawn_by(element.value, arg.value, place)
             case cst.Tuple(elements=[_, element]), cst.Call(func=cst.Name(value="enumerate"), args=[arg, *_]):
-                yield from self._drawn(element.value, arg.value, place)
+                yield from self.drawn_by(element.value, arg.value, place)
             case cst.Tuple(elements=[_, element]), cst.Call(func=cst.Attribute(value=inner, attr=cst.Name("items"))):
-                yield from self._drawn(element.value, inner, place)
+                yield from self.drawn_by(element.value, inner, place)
             case _, cst.Call(func=cst.Attribute(value=inner, attr=cst.Name("values"))) if self.place(target) == place:
                 yield inner
             case _, cst.List() | cst.Tuple() if self.place(target) == place:
@@ -462,6 +463,16 @@ class Flow:
         own = (n for c in below for n in c.body.body if isinstance(n, cst.FunctionDef) and n.name.value == name)
         found = [n for n in own if not blocks.abstract(n)]
         return found[0] if len(found) == 1 else method
+
+    def overridden(self, function: cst.FunctionDef) -> Iterator[cst.FunctionDef]:
+        """A function, and those that override it in a subclass of this file."""
+        yield function
+        if (owner := blocks.method_class(self.tree, function)) is not None:
+            for cls in self.classes:
+                if cls is not owner and self.family(cls) is self.family(owner):
+                    method = self.method(cls, function.name.value)
+                    if method is not None and method is not function:
+                        yield method
 
     @cached_property
     def _plain_sites(self) -> dict[cst.FunctionDef, list[cst.Call]]:

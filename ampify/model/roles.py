@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import Enum, IntEnum
+from functools import cached_property
 
 import libcst as cst
 
@@ -299,8 +300,15 @@ class Roles:
         for definitions in self.flow.definitions.values():
             for d in definitions:
                 opaque = d.how is How.PARAM or isinstance(d.value, cst.Call | cst.Attribute | cst.Subscript)
-                if opaque and d.place not in self._known:
+                if opaque and d.place not in self._known and d.place not in self._differentiated:
                     self._learn(d.place, Evidence.NAME, _by_name(d.place.path[-1]))
+
+    @cached_property
+    def _differentiated(self) -> set[Place]:
+        """What is asked for its gradient is a tensor, whatever its name."""
+        names = (c.func for c in self.flow.calls if isinstance(c.func, cst.Attribute) and not c.args)
+        losses = (self.flow.place(func.value) for func in names if func.attr.value in ("backward", "detach", "item"))
+        return {place for place in losses if place is not None}
 
 
 _BUILTINS = {"list", "filter", "sum", "len", "print", "sorted", "chain", "tuple", "iter", "map", "zip", "enumerate"}

@@ -8,6 +8,7 @@ import libcst as cst
 
 from ampify.config import OLDEST_TORCH, Settings
 from ampify.model.flags import Unheard
+from ampify.model.frameworks import Framework
 from ampify.model.step import Obstacle, TrainingStep
 from ampify.rewrite.adopt import Adoption
 from ampify.rewrite.edit import crowded
@@ -38,12 +39,19 @@ class AlreadyMixed:
     """The step is in mixed precision already: the rules for AMP code look after it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Managed:
+    """A framework goes backward in the step, and is to put it in mixed precision: AMP701 says so, file by file."""
+
+    framework: Framework
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Decision:
     """A training step and what becomes of it; the subject of AMP001 and of the refusals AMP010 to AMP021."""
 
     step: TrainingStep
-    outcome: RewritePlan | Refusal | AlreadyMixed
+    outcome: RewritePlan | Refusal | AlreadyMixed | Managed
 
     @property
     def word(self) -> str:
@@ -54,6 +62,8 @@ class Decision:
                 return "refuse"
             case AlreadyMixed():
                 return "already mixed"
+            case Managed():
+                return "leave alone"
 
     @property
     def code(self) -> str | None:
@@ -62,6 +72,8 @@ class Decision:
                 return "AMP001"
             case Refusal(obstacles):
                 return obstacles[0].code
+            case Managed():
+                return "AMP701"
             case AlreadyMixed():
                 return None
 
@@ -70,6 +82,8 @@ class Decision:
         match self.outcome:
             case Refusal(obstacles):
                 return obstacles[0].reason
+            case Managed(framework):
+                return framework.answer
             case AlreadyMixed():
                 return "it uses autocast, a GradScaler or half precision already"
             case RewritePlan():
@@ -109,6 +123,8 @@ def decide(step: TrainingStep, settings: Settings, importer: str | None = None, 
 
     Of a text of several files, only the first ``owned`` may change.
     """
+    if step.framework is not None:
+        return Decision(step, Managed(step.framework))
     if step.mixed:
         return Decision(step, AlreadyMixed())
     if settings.target_torch is not None and settings.target_torch < OLDEST_TORCH:
@@ -137,13 +153,19 @@ def _in_the_way(step: TrainingStep, settings: Settings, scaling: bool) -> list[O
     Without a scaler, closures are left as an unsafe conversion; with unsafe fixes, risks are taken.
     """
     passed = {"AMP018"} if settings.device in ("cpu", "cuda") else set()
+    there = _there(step, settings)
     if not scaling:
-        passed |= {o.code for o in step.obstacles if o.scaling and (o.code != "AMP010" or settings.unsafe_fixes)}
+        passed |= {o.code for o in there if o.scaling and (o.code != "AMP010" or settings.unsafe_fixes)}
     return [
         o
-        for o in step.obstacles
+        for o in there
         if not (o.risk and settings.unsafe_fixes) and not (o.code in passed and (o.scaling or o.code == "AMP018"))
     ]
+
+
+def _there(step: TrainingStep, settings: Settings) -> list[Obstacle]:
+    """The obstacles on the device that is asked for; only by name is it the CPU."""
+    return [o for o in step.obstacles if not o.cpu or settings.device == "cpu"]
 
 
 def _too_old(step: TrainingStep, target: tuple[int, int]) -> Obstacle:
@@ -191,5 +213,6 @@ def _conversion(adoption: Adoption) -> Fix:
         frozenset(adoption.imports), tuple(adoption.folds), tuple(adoption.floats), closures=tuple(adoption.closures)
     )
     title = "Train under `torch.autocast` with a `GradScaler`" if adoption.scaling else "Train under `torch.autocast`"
-    risky = any(o.code == "AMP010" or (o.risk and (adoption.scaling or not o.scaling)) for o in adoption.step.obstacles)
+    there = _there(adoption.step, adoption.settings)
+    risky = any(o.code == "AMP010" or (o.risk and (adoption.scaling or not o.scaling)) for o in there)
     return Fix(title, tuple(edits), Applicability.UNSAFE if risky else Applicability.SAFE, proof)
