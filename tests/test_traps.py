@@ -952,7 +952,7 @@ class Settings:
     after, (refusal,) = fix_text(text, Settings())
     assert after == text
     assert refusal.code == "AMP017"
-    assert "the place where `self.optimizer` is made cannot be seen" in refusal.message
+    assert "`Settings` only declares `self.optimizer`" in refusal.message
 
 
 def test_an_optimizer_out_of_an_unknown_pairing_is_out_of_sight():

@@ -22,6 +22,14 @@ def test(model, optimizer, x): ...
 
 """
 
+LOOP = """\
+class Loop:
+    def __init__(self, f):
+        self.f = f
+    def run(self):
+        self.f()
+"""
+
 
 def flow(code: str) -> Flow:
     return Flow(Tree(HEAD + code))
@@ -95,10 +103,7 @@ def test_what_is_passed_for_a_parameter(code: str, given: list[str]) -> None:
         ("def fit(step):\n    step(m, o, x)\nfit(train)", None),
         ("def fit(step):\n    Engine(step)\nfit(train)", "Engine(step)"),
         (
-            (
-                "class Loop:\n    def __init__(self, f):\n        self.f = f\n"
-                "    def run(self):\n        self.f()\nLoop(train)"
-            ),
+            LOOP + "Loop(train)",
             None,
         ),
         ("class Loop:\n    def __init__(self, f):\n        self.f = f\nLoop(train).f()", "Loop(train).f"),

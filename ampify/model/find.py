@@ -242,9 +242,11 @@ def _describe(acts: Acts, group: list[Act]) -> TrainingStep:
     checkpoints = tuple(_checkpoints(code, steps))
     states = [node for c in checkpoints if (node := c.load or c.display or c.named) is not None]
     reaching = Reaching(code).used_at([*_used(every, forward, acts), *states])
-    needing = dict.fromkeys([*functions, *(r.function for r in forward.runs.found), *(c.function for c in checkpoints)])
+    needing = dict.fromkeys([*functions, *(r.function for r in forward.runs.found)])
     inner = [a.function for a in others if isinstance(a, InnerGradient | GradientUse)]
-    reach = reaching.solve([(a.optimizer, a.function) for a in steps], [*needing, *inner])
+    reach = reaching.solve(
+        [(a.optimizer, a.function) for a in steps], [*needing, *inner], [c.function for c in checkpoints]
+    )
     return TrainingStep(
         code, acts, every, forward.runs.found, tuple(dict.fromkeys(forward.islands.floats())),
         tuple(s.sequential for s in probable if s.sequential is not None), reach, checkpoints,

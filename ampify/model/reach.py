@@ -29,9 +29,17 @@ class Reaching:
         self.instances = code.roles.instances
         self.owners: dict[Function, cst.BaseExpression] = {}
         self._resolved: set[Place] = set()
+        self._keeping: frozenset[Function] = frozenset()
 
-    def solve(self, optimizers: Sequence[tuple[cst.BaseExpression, Function]], functions: Iterable[Function]) -> Reach:
-        """The reach for these optimizer expressions (with their functions) and all functions that need the scaler."""
+    def solve(
+        self,
+        optimizers: Sequence[tuple[cst.BaseExpression, Function]],
+        functions: Iterable[Function],
+        keeping: Iterable[Function] = (),
+    ) -> Reach:
+        """The reach for these optimizer expressions (with their functions) and all functions that need the scaler;
+        those ``keeping`` a state need it for that."""
+        self._keeping = frozenset(keeping)
         for expression, function in optimizers:
             self._optimizer(expression, function)
         if optimizers and not self.homes and not self.obstacles:
@@ -39,7 +47,7 @@ class Reaching:
             self._unseen(expression)
         self._settle()
         if self.homes:
-            for function in functions:
+            for function in dict.fromkeys([*functions, *keeping]):
                 self._need(function)
             self._early()
         self._shared_calls()
@@ -191,7 +199,9 @@ class Reaching:
             self._refuse(function.name, f"`{name}` is {self._handed_to(out)}, and what calls it from there is not seen")
         elif not sites:
             cls = blocks.method_class(self.tree, function)
-            reason = f"no call of `{name}` was found that gives it its optimizer"
+            twice = len(self.tree.names.scope[function].lookup(name)) > 1
+            told = f"`{name}` is defined more than once, so which one a call runs cannot be told"
+            reason = told if twice else f"no call of `{name}` was found that gives it its optimizer"
             outside = f"{cls.name.value}.{name}" if cls is not None else name
             self.obstacles.append(
                 Obstacle("AMP017", self.tree.span(function.name), reason, scaling=True, uncalled=outside)
@@ -258,13 +268,24 @@ class Reaching:
                 self.owners[f] = owner
                 continue
             if not isinstance(f, cst.FunctionDef):
-                self._refuse(self.homes[0].after, "the scaler made here would not be seen by the code of the module")
+                self._out_of_reach(function)
                 return
             if (around := closing(self.code.tree, f)) is not None:
                 stack.append(around)
                 continue
             self._pass_to(f)
             stack += [caller for _, called, caller in self.calls if called is f]
+
+    def _out_of_reach(self, function: Function) -> None:
+        """``function`` needs the scaler, and none of those that lead to it can hand it on."""
+        home = self.homes[0]
+        if not isinstance(function, cst.FunctionDef):
+            self._refuse(home.after, "the scaler made here would not be seen by the code of the module")
+            return
+        name, keeps = function.name.value, function in self._keeping
+        does = "saves or restores the optimizer's state" if keeps else "takes part in the step"
+        scaler = f"the scaler, which `{home.cls.name.value}` would make," if home.cls is not None else "the scaler"
+        self._refuse(function.name, f"`{name}` {does}, and {scaler} is out of its reach")
 
     def _given(self, function: Function) -> bool:
         """Whether the scaler is a parameter of ``function``, or of a function around it."""
@@ -339,17 +360,28 @@ class Reaching:
         return self._last([h for h in homes if h.function is functions[0]])
 
     def _hidden(self, home: Home) -> None:
-        """A subclass that replaces the method that makes the scaler would be without one; so would ``__slots__``."""
+        """A class that replaces the method that makes the scaler would be without one; so would ``__slots__``."""
         for cls in self.flow.classes:
             if home.cls is None or self.flow.family(cls) is not home.cls:
                 continue
-            own = [m for m in cls.body.body if isinstance(m, cst.FunctionDef)]
-            for method in own:
-                replaces = isinstance(home.function, cst.FunctionDef) and method.name.value == home.function.name.value
-                if replaces and method is not home.function and not self._calls_super(method):
-                    self._refuse(method.name, f"`{cls.name.value}` replaces the method that would make the scaler")
+            if self._uses_scaler(cls) and (method := self._replacing(cls, home)) is not None:
+                self._refuse(method.name, f"`{cls.name.value}` replaces the method that would make the scaler")
             if any(d.place.path == ("__slots__",) for d in self.flow.definitions.get(self.tree.names.inner[cls], ())):
                 self._refuse(cls.name, f"`{cls.name.value}` has `__slots__`, so it cannot get a scaler")
+
+    def _uses_scaler(self, cls: cst.ClassDef) -> bool:
+        """Whether the step is among the methods of a class, its own or those of its bases, or outside of them all."""
+        users = {blocks.class_of(self.tree, use) for use in self._uses}
+        inside = {user for user in users if user is not None and self.flow.family(user) is self.flow.family(cls)}
+        return inside != users or not inside.isdisjoint(self._above(cls))
+
+    def _replacing(self, cls: cst.ClassDef, home: Home) -> cst.FunctionDef | None:
+        """What objects of a class run in place of the method that makes the scaler."""
+        name = home.function.name.value if isinstance(home.function, cst.FunctionDef) else ""
+        method = self.flow.method(cls, name)
+        if method is None or method is home.function or blocks.abstract(method) or self._calls_super(method):
+            return None
+        return method
 
     def _calls_super(self, method: cst.FunctionDef) -> bool:
         return any(
