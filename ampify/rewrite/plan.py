@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import libcst as cst
 
 from ampify.config import OLDEST_TORCH, Settings
-from ampify.model.flags import Unheard
+from ampify.model.flags import Unheard, Wish
 from ampify.model.step import Obstacle, TrainingStep
-from ampify.rewrite.adopt import Adoption
+from ampify.rewrite.adopt import Adoption, Unsaid
 from ampify.rewrite.edit import crowded
 from ampify.rewrite.placement import Misplaced, Placement, place
 from ampify.rewrite.prove import Erases
@@ -24,6 +24,16 @@ class RewritePlan:
     fix: Fix
     unheard: Unheard | None = None
     """An option of the script for mixed precision that it does not listen to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a program that comes from other AMP says about the one it is to have."""
+
+    wishes: tuple[Wish, ...] = ()
+    """What switches it on, by the function that did so."""
+    scale: tuple[str, ...] = ()
+    """Further arguments of the scaler."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +100,12 @@ _ORDER = (
 """What says most about a step comes first: that its optimizer takes closures, before that its calls are not seen."""
 
 
-def decide(step: TrainingStep, settings: Settings, importer: str | None = None, owned: int = 1) -> Decision:
+def decide(
+    step: TrainingStep, settings: Settings, importer: str | None = None, owned: int = 1, asked: Asked = Asked()
+) -> Decision:
     """The decision for one step under ``settings``; ``importer`` is a file that imports what would change.
 
-    Of a text of several files, only the first ``owned`` may change.
+    Of a text of several files, only the first ``owned`` may change. ``asked`` is known of steps that used Apex.
     """
     if step.mixed:
         return Decision(step, AlreadyMixed())
@@ -111,8 +123,11 @@ def decide(step: TrainingStep, settings: Settings, importer: str | None = None, 
     except Misplaced as error:
         obstacle = Obstacle("AMP017", step.tree.span(error.node), error.reason)
         return Decision(step, Refusal((obstacle,)))
-    adoption = Adoption(step, settings, placement)
-    fix = _conversion(adoption)
+    adoption = Adoption(step, settings, placement, asked.wishes, asked.scale)
+    try:
+        fix = _conversion(adoption)
+    except Unsaid as error:
+        return Decision(step, Refusal((Obstacle("AMP017", step.span, str(error)),)))
     outside = next((e.span for e in fix.edits if step.tree.source.file(e.span.start) >= owned), None)
     return Decision(step, RewritePlan(fix, adoption.unheard) if outside is None else Refusal((_shared(step, outside),)))
 
