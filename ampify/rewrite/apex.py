@@ -94,7 +94,7 @@ class _Erasing:
                 self.tests |= {*branch_tests(facts, node)}
 
     def _nothing_left(self) -> None:
-        for use in self.facts.uses():
+        for use in sorted(self.facts.uses(), key=lambda use: use.is_import):
             what = self.facts.tree.text(use.node).partition("\n")[0]
             raise Stuck(f"`{what}` is left" if use.is_import else f"`{what}` has no counterpart in torch.amp")
 

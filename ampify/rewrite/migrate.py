@@ -63,10 +63,10 @@ def _fix(facts: ApexFacts, uses: list[ApexUse], model: FileModel, decide: Decide
     tree = facts.tree
     if facts.vendored:
         raise Stuck("the project has a package of its own that is called `apex`")
-    if any(tree.source.file(tree.span(use.node).start) >= owned for use in uses):
-        raise Stuck("a part of it stands in a file that other programs may use as well")
     paths = {use.path for use in uses if not use.is_import}
     plain = take_out(facts)
+    if any(tree.source.file(tree.span(use.node).start) >= owned for use in uses):
+        raise Stuck("a part of it stands in a file that other programs may use as well")
     title = "Take Apex out"
     if paths.isdisjoint((*_BEGINS, *_GOES_BACKWARD)) or _always_off(uses):
         return Fix(title, plain.edits, _applicability(uses))
@@ -114,7 +114,7 @@ def _steps(plain: Plain, model: FileModel) -> list[TrainingStep]:
 
 
 def _planned(step: TrainingStep, plain: Plain, decide: Decide) -> Fix:
-    decision = decide(step, Asked(plain.wishes, plain.scale))
+    decision = decide(step, Asked(plain.wishes, plain.scale, scaled=True))
     if isinstance(decision.outcome, RewritePlan):
         return decision.outcome.fix
     raise Stuck(decision.reason)

@@ -34,6 +34,8 @@ class Asked:
     """What switches it on, by the function that did so."""
     scale: tuple[str, ...] = ()
     """Further arguments of the scaler."""
+    scaled: bool = False
+    """Its gradients have been scaled before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,7 @@ def decide(
     if settings.target_torch is not None and settings.target_torch < OLDEST_TORCH:
         return Decision(step, Refusal((_too_old(step, settings.target_torch),)))
     scaling = settings.dtype == "float16" and settings.device != "cpu"
-    if obstacles := _in_the_way(step, settings, scaling):
+    if obstacles := _in_the_way(step, settings, scaling, asked):
         return Decision(step, Refusal(tuple(sorted(obstacles, key=lambda o: _ORDER.index(o.code)))))
     if importer is not None and scaling:
         return Decision(step, Refusal((_called_elsewhere(step, importer),)))
@@ -132,12 +134,15 @@ def decide(
     return Decision(step, RewritePlan(fix, adoption.unheard) if outside is None else Refusal((_shared(step, outside),)))
 
 
-def _in_the_way(step: TrainingStep, settings: Settings, scaling: bool) -> list[Obstacle]:
+def _in_the_way(step: TrainingStep, settings: Settings, scaling: bool, asked: Asked) -> list[Obstacle]:
     """The obstacles that hold under ``settings``.
 
-    Without a scaler, closures are left as an unsafe conversion; with unsafe fixes, risks are taken.
+    Without a scaler, closures are left as an unsafe conversion; with unsafe fixes, risks are taken. Hooks of a step
+    that used Apex have always seen scaled gradients.
     """
     passed = {"AMP018"} if settings.device in ("cpu", "cuda") else set()
+    if asked.scaled:
+        passed.add("AMP014")
     if not scaling:
         passed |= {o.code for o in step.obstacles if o.scaling and (o.code != "AMP010" or settings.unsafe_fixes)}
     return [
