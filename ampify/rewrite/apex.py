@@ -10,11 +10,12 @@ import libcst as cst
 
 from ampify.model.apex import INITIALIZE, ApexFacts, argument
 from ampify.model.flags import Wish, title
-from ampify.rewrite.apex_guards import cut_imports, fold_presence, merge_branches, truth
+from ampify.rewrite.apex_guards import cut_imports, drop_empty_arms, fold_presence, merge_branches, truth
 from ampify.rewrite.apex_uses import ApexUses, Stuck, branch_tests, wrapped
 from ampify.rewrite.compose import composed
 from ampify.rewrite.cut import Cuts
 from ampify.source.edits import Edit, splice
+from ampify.source.text import SourceText, Span
 from ampify.syntax.tree import Tree
 
 _ROUNDS = 100
@@ -44,7 +45,7 @@ def take_out(facts: ApexFacts) -> Plain:
     """The plain program; raises `Stuck` where a use of Apex has no plain meaning."""
     wishes, erasing = tuple(_wishes(facts)), _Erasing(facts)
     edits = tuple(erasing.run())
-    return Plain(erasing.text, edits, wishes, _scale(facts), frozenset(_scaled(facts)))
+    return Plain(splice(facts.tree.source.text, edits), edits, wishes, _scale(facts), frozenset(_scaled(facts)))
 
 
 class _Erasing:
@@ -56,6 +57,7 @@ class _Erasing:
         self.wrapped = frozenset(wrapped(facts))
         self.freed = frozenset(facts.tree.text(use.node).partition(".")[0] for use in facts.uses() if not use.is_import)
         self.tests: set[str] = set()
+        self.switches = frozenset(test for use in facts.uses() for test in branch_tests(facts, use.node))
 
     def run(self) -> list[Edit]:
         edits: list[Edit] = []
@@ -63,7 +65,7 @@ class _Erasing:
             made = self._round()
             if not made:
                 self._nothing_left()
-                return edits
+                return [_tidied(self.first.source, edit, edits) for edit in edits]
             edits = composed(self.first.source.text, edits, made)
             self.text = splice(self.first.source.text, edits)
             self.facts = ApexFacts(Tree(self.text, self.first.paths))
@@ -82,11 +84,12 @@ class _Erasing:
         yield fold_presence
         yield self._cut_uses
         yield lambda facts, cuts: merge_branches(facts, cuts, self.tests)
-        yield lambda facts, cuts: ApexUses(facts, cuts, self.wrapped).master_params()
+        yield lambda facts, cuts: ApexUses(facts, cuts, self.wrapped, self.switches).master_params()
         yield lambda facts, cuts: cut_imports(facts, cuts, self.freed)
+        yield lambda facts, cuts: drop_empty_arms(facts, cuts, {*self.switches})
 
     def _cut_uses(self, facts: ApexFacts, cuts: Cuts) -> None:
-        uses = ApexUses(facts, cuts, self.wrapped)
+        uses = ApexUses(facts, cuts, self.wrapped, self.switches)
         uses.cut()
         self.tests |= uses.tests
         for node in facts.nodes:
@@ -108,6 +111,22 @@ def _scaled(facts: ApexFacts) -> Iterator[tuple[int, str]]:
             case cst.Call(func=cst.Attribute(value=owner, attr=cst.Name(value="backward")), args=[_, *_]):
                 if facts.tree.text(owner) in names:
                     yield title(facts.tree, node)
+
+
+def _tidied(source: SourceText, edit: Edit, edits: list[Edit]) -> Edit:
+    """A cut of whole lines takes along the blank lines below it, as far as there are as many above."""
+    start, end = edit.span.start, edit.span.end
+    if edit.text or source.line_start(start) != start or source.line_start(end) != end:
+        return edit
+    above, below = source.line(start) - 1, source.line(end)
+    while _is_blank(source, above) and _is_blank(source, below):
+        above, below = above - 1, below + 1
+    wider = Span(start, source.line_starts[below - 1])
+    return edit if any(other is not edit and other.span.overlaps(wider) for other in edits) else Edit(wider, "")
+
+
+def _is_blank(source: SourceText, line: int) -> bool:
+    return 1 <= line < len(source.line_starts) and not source.text_of_line(line).strip()
 
 
 # ---------------------------------------------------------------------- what switched it on

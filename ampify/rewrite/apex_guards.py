@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import libcst as cst
 
-from ampify.model.apex import ApexFacts, removed
+from ampify.model.apex import REMOVED, ApexFacts, removed
 from ampify.rewrite.cut import Cuts, is_quiet
 from ampify.rewrite.erase_carriers import reads
 from ampify.source.edits import Edit, splice
@@ -17,6 +17,8 @@ from ampify.syntax.blocks import Block
 from ampify.syntax.walk import dotted, is_none, walk
 
 _MASTER = "__master_params__"
+_CLIPPED = "__clip_master_grads__"
+_CLIPS = "clip_master_grads"
 
 
 # ---------------------------------------------------------------------- is Apex installed?
@@ -98,8 +100,11 @@ def _plain(facts: ApexFacts, node: cst.CSTNode) -> str:
     tree = facts.tree
     statements = node.body if isinstance(node, Block) else [node]
     whole = Span(tree.span(statements[0]).start, tree.span(statements[-1]).end)
-    calls = (n for n in walk(node) if facts.called(n, "apex.amp.master_params"))
-    edits = [Edit(Span(s.start - whole.start, s.end - whole.start), _MASTER) for s in map(tree.span, calls)]
+    spans = [
+        *((tree.span(n), _MASTER) for n in walk(node) if facts.called(n, "apex.amp.master_params")),
+        *((tree.span(n), _CLIPPED) for n in walk(node) if isinstance(n, cst.Attribute) and n.attr.value == _CLIPS),
+    ]
+    edits = [Edit(Span(span.start - whole.start, span.end - whole.start), name) for span, name in spans]
     indent = tree.source.indent(whole.start) if isinstance(node, Block) else ""
     return indent + splice(tree.source[whole], edits) if isinstance(node, Block) else f"({splice(tree.source[whole], edits)})"
 
@@ -108,11 +113,25 @@ def _same(one: object, other: object) -> bool:
     match one, other:
         case ast.Name(id=name), ast.expr() if name == _MASTER:
             return True
+        case ast.Call(func=ast.Name(id=name), args=given), ast.Call(func=func, args=[_, *args]) if name == _CLIPPED:
+            return ast.unparse(func).endswith("clip_grad_norm_") and _same(given, args)
         case ast.AST(), ast.AST() if type(one) is type(other):
             return all(_same(getattr(one, field, None), getattr(other, field, None)) for field in one._fields)
         case list(), list():
             return len(one) == len(other) and all(map(_same, one, other))
     return one == other
+
+
+def drop_empty_arms(facts: ApexFacts, cuts: Cuts, tests: set[str]) -> None:
+    """``else: pass`` goes where Apex was guarded by the test."""
+    for node in facts.nodes:
+        match node:
+            case cst.If(
+                test=test,
+                orelse=cst.Else(body=cst.IndentedBlock(body=[cst.SimpleStatementLine(body=[cst.Pass()])])) as arm,
+            ) if facts.tree.text(test) in tests:
+                start, end = facts.tree.span(node.body).end, facts.tree.span(arm).end
+                cuts.delete(Span(facts.tree.source.line_end(start), facts.tree.source.line_end(end)))
 
 
 # ---------------------------------------------------------------------- imports
@@ -131,6 +150,9 @@ def cut_imports(facts: ApexFacts, cuts: Cuts, freed: frozenset[str]) -> None:
                     cuts.drop(node)
             case cst.ImportFrom(module=cst.CSTNode() as module, names=cst.ImportStar()):
                 if removed(".".join(dotted(module))) and not any(map(facts.paths, facts.nodes)):
+                    cuts.drop(node)
+            case cst.Assign(targets=[cst.AssignTarget(target=cst.Name(value=name))], value=value):
+                if facts.path(value) in REMOVED and (facts.tree.module(node), name) not in read:
                     cuts.drop(node)
             case cst.Import() | cst.ImportFrom():
                 _cut_names(facts, cuts, node, read, freed)
@@ -186,7 +208,7 @@ def _is_guard(node: cst.CSTNode) -> bool:
             return all(map(_is_guard, body))
         case cst.Import() | cst.ImportFrom() | cst.Pass() | cst.Raise():
             return True
-        case cst.Assign(targets=[cst.AssignTarget(target=cst.Name())], value=cst.Name(value=value)):
+        case cst.Assign(targets=[cst.AssignTarget(target=cst.Name() | cst.Attribute())], value=cst.Name(value=value)):
             return value in ("True", "False", "None")
         case cst.Expr(value=cst.Call() | cst.SimpleString()):
             return True

@@ -6,10 +6,12 @@ from collections.abc import Iterator, Sequence
 
 import libcst as cst
 
+from ampify.model import vocabulary as words
 from ampify.model.apex import INITIALIZE, SCALE_LOSS, ApexFacts, argument
 from ampify.rewrite.cut import Cuts, is_atom
 from ampify.rewrite.imports import need
 from ampify.source.edits import Edit
+from ampify.source.text import Span
 from ampify.syntax.blocks import function_of
 from ampify.syntax.walk import walk
 
@@ -33,12 +35,14 @@ class Stuck(Exception):
 class ApexUses:
     """Cuts the uses of Apex out of one text."""
 
-    def __init__(self, facts: ApexFacts, cuts: Cuts, wrapped: frozenset[str]) -> None:
+    def __init__(self, facts: ApexFacts, cuts: Cuts, wrapped: frozenset[str], switches: frozenset[str]) -> None:
         self.facts, self.cuts, self.tree = facts, cuts, facts.tree
         self.tests: set[str] = set()
         """Tests of branches that held Apex: they may have become the same program."""
         self.wrapped = wrapped
         """How the optimizers that are, or were, in an `FP16_Optimizer` are called."""
+        self.switches = switches
+        """The tests that stand before uses of Apex in the program as it was."""
 
     def cut(self) -> None:
         for node in self.facts.nodes:
@@ -110,6 +114,10 @@ class ApexUses:
     def _assignment(self, node: cst.Assign, target: cst.BaseExpression, value: cst.BaseExpression) -> bool:
         if isinstance(target, cst.Subscript) and self._is_state(value):
             self.cuts.drop(node)
+        elif isinstance(target, cst.Name) and self._is_state(value):
+            self.cuts.edit(Edit(self.tree.span(value), "None"))
+        elif self._is_halved(value) and self.tree.text(target) == self.tree.text(value).removesuffix(".half()"):
+            self.cuts.drop(node)
         elif isinstance(target, cst.Attribute) and self.tree.text(target).endswith("._loss_scale") and self._state(target):
             self.cuts.drop(node)
         elif self.facts.called(value, "apex.amp.initialize"):
@@ -161,13 +169,31 @@ class ApexUses:
     # -- statements and calls -----------------------------------------------------------------------------------------
 
     def _statement(self, node: cst.Expr, call: cst.Call) -> bool:
-        if self.facts.called(call, "apex.amp.load_state_dict", "apex.amp.initialize") or self._bare(call) is not None:
+        gone = self.facts.called(call, "apex.amp.load_state_dict", "apex.amp.initialize")
+        if gone or self._bare(call) is not None or self._is_halved(call):
+            self.cuts.drop(node)
+            return True
+        if self.facts.called(call, "apex.amp.register_half_function") and self._is_cast_anyway(call):
             self.cuts.drop(node)
             return True
         match call.func:
             case cst.Attribute(value=owner, attr=cst.Name(value="update_master_grads")) if self._is_wrapped(owner):
                 self.cuts.drop(node)
                 return True
+        return False
+
+    def _is_cast_anyway(self, call: cst.Call) -> bool:
+        """``amp.register_half_function(torch, "einsum")``: autocast does so without being told."""
+        match call.args:
+            case [cst.Arg(value=module), cst.Arg(value=cst.SimpleString() as name)]:
+                return "torch" in self.facts.names.imported(module) and name.evaluated_value in words.PRODUCTS
+        return False
+
+    def _is_halved(self, value: cst.CSTNode) -> bool:
+        """``model.half()`` of a model that an `FP16_Optimizer` trains, where the same test stands before both."""
+        match value:
+            case cst.Call(func=cst.Attribute(value=cst.Name(), attr=cst.Name(value="half")), args=[]) if self.wrapped:
+                return bool({*branch_tests(self.facts, value)} & self.switches)
         return False
 
     def _bare(self, value: cst.CSTNode) -> cst.BaseExpression | None:
@@ -188,9 +214,8 @@ class ApexUses:
         match call.func:
             case cst.Attribute(value=owner, attr=cst.Name(value="backward")) if call.args and self._is_wrapped(owner):
                 return self._backward(call)
-            case cst.Attribute(value=owner, attr=cst.Name(value="clip_master_grads")) if self._is_wrapped(owner):
-                self._replace(call, "torch.nn.utils.clip_grad_norm_", f"({_parameters(self.tree.text(owner))}, ", call)
-                return True
+            case cst.Attribute(value=owner, attr=cst.Name(value="clip_master_grads")):
+                return self._is_wrapped(owner)  # once branches have been merged
         return False
 
     def _backward(self, call: cst.Call) -> bool:
@@ -201,19 +226,41 @@ class ApexUses:
         self.cuts.edit(Edit(self.tree.span(call), f"{text if is_atom(loss) else f'({text})'}.backward({arguments})"))
         return True
 
-    def _replace(self, node: cst.CSTNode, path: str, head: str, call: cst.Call) -> None:
-        spelled, imports = need(self.tree, path, node)
-        arguments = ", ".join(self.tree.text(a).rstrip(", ") for a in call.args)
-        self.cuts.edit(Edit(self.tree.span(node), f"{spelled}{head}{arguments})"), *imports)
-
     def _is_wrapped(self, node: cst.CSTNode) -> bool:
         return self.tree.text(node) in self.wrapped
 
     def master_params(self) -> None:
         """``amp.master_params(optimizer)`` is what its parameter groups hold."""
         for node in self.facts.nodes:
-            if isinstance(node, cst.Call) and self.facts.called(node, "apex.amp.master_params") and node.args:
-                self.cuts.edit(Edit(self.tree.span(node), _parameters(self.tree.text(node.args[0].value))))
+            match node:
+                case cst.Call(args=[cst.Arg(value=owner)]) if self.facts.called(node, "apex.amp.master_params"):
+                    self.cuts.edit(Edit(self.tree.span(node), self._parameters(owner)))
+                case cst.Call(func=cst.Attribute(value=owner, attr=cst.Name("clip_master_grads")), args=[first, *_]):
+                    if self._is_wrapped(owner):
+                        spelled, imports = need(self.tree, "torch.nn.utils.clip_grad_norm_", node)
+                        rest = self.tree.source[Span(self.tree.span(first).start, self.cuts.own(node).end)]
+                        clipped = f"{spelled}({self._parameters(owner)}, {rest}"
+                        self.cuts.edit(Edit(self.cuts.own(node), clipped), *imports)
+
+    def _parameters(self, optimizer: cst.BaseExpression) -> str:
+        """The parameters of an optimizer: of the model that it was made for, where that can be named."""
+        scope = self.facts.names.scope[optimizer]
+        bound = scope.lookup(optimizer.value) if isinstance(optimizer, cst.Name) else []
+        match [b.value for b in bound]:
+            case [cst.Call(args=[cst.Arg(value=cst.Call(func=cst.Attribute(value=model, attr=name), args=[])), *_])]:
+                named = isinstance(model, cst.Name) and scope.find(model.value) is self.facts.names.scope[model]
+                if named and name.value == "parameters" and self._stays(model):
+                    return f"{self.tree.text(model)}.parameters()"
+        return f'(p for group in {self.tree.text(optimizer)}.param_groups for p in group["params"])'
+
+    def _stays(self, model: cst.BaseExpression) -> bool:
+        """Whether a name keeps the parameters of its first model: it is set once, or to what wraps itself."""
+        assert isinstance(model, cst.Name)
+        first, *later = [b.value for b in self.facts.names.scope[model].lookup(model.value)]
+        return first is not None and all(
+            isinstance(value, cst.Call) and any(self.tree.text(a.value) == model.value for a in value.args)
+            for value in later
+        )
 
     # -- the states of loss scalers -----------------------------------------------------------------------------------
 
@@ -249,10 +296,6 @@ def branch_tests(facts: ApexFacts, node: cst.CSTNode) -> Iterator[str]:
             return
         if isinstance(parent, cst.If | cst.IfExp):
             yield facts.tree.text(parent.test)
-
-
-def _parameters(optimizer: str) -> str:
-    return f'(p for group in {optimizer}.param_groups for p in group["params"])'
 
 
 def wrapped(facts: ApexFacts) -> Iterator[str]:
