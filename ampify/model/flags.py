@@ -5,6 +5,7 @@ A flag is followed by its binding: from the option or the assignment that makes 
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -161,6 +162,8 @@ class Flags:
         for chain in _chains(test):
             home = scope.find(chain[0])
             if home is None:
+                if not hasattr(builtins, chain[0]):
+                    return False
                 continue
             place = self._kept_at(chain, function)
             shared = home.node is self.tree.module(function) or isinstance(place.root, cst.ClassDef)

@@ -55,7 +55,8 @@ class _Erasing:
         self.facts, self.first = facts, facts.tree
         self.text = facts.tree.source.text
         self.wrapped = frozenset(wrapped(facts))
-        self.freed = frozenset(facts.tree.text(use.node).partition(".")[0] for use in facts.uses() if not use.is_import)
+        named = (n for n in facts.nodes if isinstance(n, cst.Name | cst.Attribute) and facts.path(n) is not None)
+        self.freed = frozenset(facts.tree.text(node).partition(".")[0] for node in named)
         self.tests: set[str] = set()
         self.switches = frozenset(test for use in facts.uses() for test in branch_tests(facts, use.node))
 

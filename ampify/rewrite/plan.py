@@ -137,12 +137,12 @@ def decide(
 def _in_the_way(step: TrainingStep, settings: Settings, scaling: bool, asked: Asked) -> list[Obstacle]:
     """The obstacles that hold under ``settings``.
 
-    Without a scaler, closures are left as an unsafe conversion; with unsafe fixes, risks are taken. Hooks of a step
-    that used Apex have always seen scaled gradients.
+    Without a scaler, closures are left as an unsafe conversion; with unsafe fixes, risks are taken. A step that used
+    Apex has an accelerator, and its hooks have always seen scaled gradients.
     """
     passed = {"AMP018"} if settings.device in ("cpu", "cuda") else set()
     if asked.scaled:
-        passed.add("AMP014")
+        passed |= {"AMP014", "AMP018"}
     if not scaling:
         passed |= {o.code for o in step.obstacles if o.scaling and (o.code != "AMP010" or settings.unsafe_fixes)}
     return [
