@@ -9,7 +9,6 @@ from ampify.model.apex import SCALE_LOSS
 from ampify.rewrite.migrate import Migration
 from ampify.rule import Finding, migrated, rule
 
-
 NOT_NEEDED = ("delay_unscale", "delay_overflow_check")
 
 

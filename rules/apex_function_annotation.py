@@ -8,7 +8,6 @@ from ampify.diagnostic import Severity
 from ampify.rewrite.migrate import Migration
 from ampify.rule import Finding, migrated, rule
 
-
 _FLOAT = 'the body goes under `torch.autocast("cuda", enabled=False)`, on what `.float()` gives'
 NAMES = {
     "float_function": _FLOAT,

@@ -8,7 +8,6 @@ from ampify.diagnostic import Severity
 from ampify.rewrite.migrate import Migration
 from ampify.rule import Finding, migrated, rule
 
-
 KEPT = {
     "2": "weights and gradients take more memory than at O2; operations are cast one by one, as at O1",
     "3": "what was all float16 becomes mixed precision: it is slower, and it trains",

@@ -9,7 +9,6 @@ from ampify.model.apex import INITIALIZE, ApexUse
 from ampify.rewrite.migrate import Migration
 from ampify.rule import Finding, migrated, rule
 
-
 MEANT = ("'dynamic'", '"dynamic"')
 LOST = {
     "loss_scale": "a `GradScaler` backs off and skips steps whatever scale it begins with",

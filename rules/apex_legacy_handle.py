@@ -12,4 +12,6 @@ from ampify.rule import Finding, migrated, rule
 @rule("AMP133", "apex-legacy-handle", Severity.ERROR)
 def check(migration: Migration) -> Iterator[Finding]:
     if migration.use.path == "apex.amp.init":
-        yield from migrated(migration, "`amp.init` is an error since 2019; torch.amp has a `GradScaler` and `torch.autocast`")
+        yield from migrated(
+            migration, "`amp.init` is an error since 2019; torch.amp has a `GradScaler` and `torch.autocast`"
+        )

@@ -8,7 +8,6 @@ from ampify.diagnostic import Severity
 from ampify.rewrite.migrate import Migration
 from ampify.rule import Finding, migrated, rule
 
-
 NAMES = {
     "SyncBatchNorm": "torch.nn.SyncBatchNorm",
     "convert_syncbn_model": "torch.nn.SyncBatchNorm.convert_sync_batchnorm",

@@ -6,7 +6,6 @@ import contextlib
 import sys
 from collections.abc import Iterator
 from types import ModuleType
-from unittest import mock
 
 from torch import nn
 
@@ -56,10 +55,16 @@ def installed() -> Iterator[None]:
         state_dict=lambda: dict(state), load_state_dict=lambda given: None,
     )  # fmt: skip
     parallel = _module(
-        "apex.parallel", DistributedDataParallel=lambda model, **options: model, convert_syncbn_model=lambda model: model
+        "apex.parallel",
+        DistributedDataParallel=lambda model, **options: model,
+        convert_syncbn_model=lambda model: model,
     )
     utils = _module("apex.fp16_utils", FP16_Optimizer=_FP16Optimizer, network_to_half=lambda model: model)
     apex = _module("apex", amp=amp, parallel=parallel, fp16_utils=utils)
     modules = {"apex": apex, "apex.amp": amp, "apex.parallel": parallel, "apex.fp16_utils": utils}
-    with mock.patch.dict(sys.modules, modules):
+    sys.modules.update(modules)
+    try:
         yield
+    finally:
+        for name in modules:
+            del sys.modules[name]

@@ -1,7 +1,7 @@
 """The scripts of fixtures/apex: each `.amp.py` is what its `.py` becomes, and the same program where AMP is off.
 
-The originals run with an `apex` that means float32 (see `fake_apex`). `# fixture: refused=WORDS` at the head of a script
-means that it is left alone, with these words.
+The originals run with an `apex` that means float32 (see `fake_apex`). `# fixture: refused=WORDS` at the head of a
+script means that it is left alone, with these words.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ def test_migrates_once(name: str):
 
 @pytest.mark.parametrize("name", PAIRS)
 def test_nothing_of_apex_is_left(name: str):
-    imported = [alias.name for node in ast.walk(ast.parse(_after(name))) if isinstance(node, ast.Import | ast.ImportFrom)
-                for alias in node.names]  # fmt: skip
+    imports = (n for n in ast.walk(ast.parse(_after(name))) if isinstance(n, ast.Import | ast.ImportFrom))
+    imported = [alias.name for node in imports for alias in node.names]
     assert not any("apex" in name or name == "amp" for name in imported)
     assert ("torch.autocast(" in _after(name)) == (name not in OFF)
 

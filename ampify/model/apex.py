@@ -1,4 +1,4 @@
-"""Where a program uses NVIDIA Apex, and what those uses mean; Apex that is part of the project is no business of ours."""
+"""Where a program uses what NVIDIA Apex no longer has, and what those uses mean."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ SCALE_LOSS = ("loss", "optimizers", "loss_id", "model", "delay_unscale", "delay_
 
 FP16_UTILS = {
     "FP16_Optimizer", "network_to_half", "BN_convert_float", "convert_network", "FP16Model", "tofp16",
-    "prep_param_lists", "model_grads_to_master_grads", "master_params_to_model_params", "to_python_float", "clip_grad_norm",
+    "prep_param_lists", "model_grads_to_master_grads", "master_params_to_model_params", "to_python_float",
+    "clip_grad_norm",
 }  # fmt: skip
 """What `from apex.fp16_utils import *` brings."""
 
@@ -117,7 +118,9 @@ class ApexFacts:
         """Whether a chain of names ends here and is read."""
         parents = self.names.parent
         match parents[node]:
-            case cst.Attribute() | cst.ImportAlias() | cst.AsName() | cst.AssignTarget() | cst.ImportFrom() | cst.Param():
+            case (
+                cst.Attribute() | cst.ImportAlias() | cst.AsName() | cst.AssignTarget() | cst.ImportFrom() | cst.Param()
+            ):
                 return False
             case cst.Arg(keyword=word) if word is node:
                 return False
@@ -126,7 +129,7 @@ class ApexFacts:
         return True
 
     def present(self, node: cst.CSTNode) -> bool:
-        """Whether ``node`` is there just because Apex is installed: a module or a class of it, or a flag that says so."""
+        """Whether ``node`` is a module or a class of Apex, or a flag that says that it is installed."""
         if not isinstance(node, cst.Name):
             return False
         bindings = self.names.scope[node].lookup(node.value)

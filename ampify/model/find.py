@@ -257,9 +257,7 @@ def _between(acts: Acts, functions: Iterable[Function]) -> list[Function]:
     return [*found]
 
 
-def _used(
-    every: Iterable[Act], forward: Forward, acts: Acts, states: Iterable[cst.CSTNode]
-) -> Iterator[cst.CSTNode]:
+def _used(every: Iterable[Act], forward: Forward, acts: Acts, states: Iterable[cst.CSTNode]) -> Iterator[cst.CSTNode]:
     """Where the scaler will be named, and the calls that lead there or to where its state is saved or restored."""
     functions = {a.function for a in every} | {r.function for r in forward.runs.found}
     functions |= {acts.flow.function(state) for state in states}

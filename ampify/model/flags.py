@@ -186,7 +186,9 @@ class Flags:
         match test:
             case cst.Comparison() | cst.UnaryOperation(operator=cst.Not()):
                 return True
-            case cst.Name() | cst.Attribute() if (chain := dotted(test)) and self.flow.names.inner[function].find(chain[0]):
+            case cst.Name() | cst.Attribute() if (chain := dotted(test)) and self.flow.names.inner[function].find(
+                chain[0]
+            ):
                 place = self._kept_at(chain, function)
                 return any(o.is_bool and place in {*self.options.kept(o)} for o in self.options.all)
         return False

@@ -205,7 +205,14 @@ class Adoption:
     def _direct(self, home: Home) -> str | None:
         """The flag of the script where it can stand for ``use_amp`` in all functions that see it."""
         flag = self._home_device(home).flag
-        if self.option is not None or self.wishes or home.cls is not None or flag is None or flag.negated or not flag.is_bool:
+        if (
+            self.option is not None
+            or self.wishes
+            or home.cls is not None
+            or flag is None
+            or flag.negated
+            or not flag.is_bool
+        ):
             return None
         functions = [r.function for r in self.step.regions if self._visible(r.function) is home]
         seen = all(self.devices.flags.means(flag, f) for f in functions)
@@ -225,7 +232,11 @@ class Adoption:
     @property
     def unheard(self) -> Unheard | None:
         """The option for mixed precision that stays without effect."""
-        return self.devices.flags.unheard if self.option is None and not self.wishes and self.settings.device != "cpu" else None
+        return (
+            self.devices.flags.unheard
+            if self.option is None and not self.wishes and self.settings.device != "cpu"
+            else None
+        )
 
     # ------------------------------------------------------------------ the scaler: made, passed along
 

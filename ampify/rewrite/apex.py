@@ -136,9 +136,9 @@ def _is_blank(source: SourceText, line: int) -> bool:
 def _wishes(facts: ApexFacts) -> Iterator[Wish]:
     chains: dict[tuple[int, str], list[tuple[Test, ...]]] = {}
     for node in facts.nodes:
-        if isinstance(node, cst.Call) and facts.called(node, *_BEGINS):
-            if (tests := _tests(facts, node)) is not None:
-                chains.setdefault(title(facts.tree, node), []).append(tests)
+        begins = isinstance(node, cst.Call) and facts.called(node, *_BEGINS)
+        if begins and (tests := _tests(facts, node)) is not None:
+            chains.setdefault(title(facts.tree, node), []).append(tests)
     for (file, function), found in chains.items():
         merged = _merged(found)
         if len(merged) > 1:
@@ -249,4 +249,3 @@ def _is_number(node: cst.BaseExpression) -> bool:
         case cst.UnaryOperation(expression=inner):
             return _is_number(inner)
     return False
-

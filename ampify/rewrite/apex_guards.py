@@ -75,7 +75,7 @@ def _decided(facts: ApexFacts, cuts: Cuts, node: cst.If, holds: bool) -> None:
 
 
 def merge_branches(facts: ApexFacts, cuts: Cuts, tests: set[str]) -> None:
-    """``if args.fp16: A else: A`` is A; parameters that Apex would have kept copies of are those of the other branch."""
+    """``if args.fp16: A else: A`` is A; for parameters that Apex kept copies of, the other branch has a name."""
     tree = facts.tree
     for node in facts.nodes:
         match node:
@@ -106,7 +106,11 @@ def _plain(facts: ApexFacts, node: cst.CSTNode) -> str:
     ]
     edits = [Edit(Span(span.start - whole.start, span.end - whole.start), name) for span, name in spans]
     indent = tree.source.indent(whole.start) if isinstance(node, Block) else ""
-    return indent + splice(tree.source[whole], edits) if isinstance(node, Block) else f"({splice(tree.source[whole], edits)})"
+    return (
+        indent + splice(tree.source[whole], edits)
+        if isinstance(node, Block)
+        else f"({splice(tree.source[whole], edits)})"
+    )
 
 
 def _same(one: object, other: object) -> bool:
@@ -167,9 +171,7 @@ def _cut_names(
 ) -> None:
     assert not isinstance(node.names, cst.ImportStar)
     module = facts.tree.module(node)
-    gone: set[cst.CSTNode] = {
-        a for a in node.names if _is_removed(node, a, freed) and (module, _name(a)) not in read
-    }
+    gone: set[cst.CSTNode] = {a for a in node.names if _is_removed(node, a, freed) and (module, _name(a)) not in read}
     if len(gone) == len(node.names):
         cuts.drop(node)
     else:

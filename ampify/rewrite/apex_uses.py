@@ -116,9 +116,11 @@ class ApexUses:
             self.cuts.drop(node)
         elif isinstance(target, cst.Name) and self._is_state(value):
             self.cuts.edit(Edit(self.tree.span(value), "None"))
-        elif self._is_halved(value) and self.tree.text(target) == self.tree.text(value).removesuffix(".half()"):
-            self.cuts.drop(node)
-        elif isinstance(target, cst.Attribute) and self.tree.text(target).endswith("._loss_scale") and self._state(target):
+        elif (self._is_halved(value) and self.tree.text(target) == self.tree.text(value).removesuffix(".half()")) or (
+            isinstance(target, cst.Attribute)
+            and self.tree.text(target).endswith("._loss_scale")
+            and self._state(target)
+        ):
             self.cuts.drop(node)
         elif self.facts.called(value, "apex.amp.initialize"):
             assert isinstance(value, cst.Call)
@@ -160,7 +162,9 @@ class ApexUses:
 
     def _different(self, target: cst.BaseExpression, value: cst.BaseExpression) -> Iterator[Pair]:
         match target, value:
-            case (cst.Tuple() | cst.List()), (cst.Tuple() | cst.List()) if len(target.elements) == len(value.elements):
+            case ((cst.Tuple() | cst.List()), (cst.Tuple() | cst.List())) if len(target.elements) == len(
+                value.elements
+            ):
                 for left, right in zip(target.elements, value.elements, strict=True):
                     yield from self._different(left.value, right.value)
             case _ if self.tree.text(target) != self.tree.text(value):
@@ -305,4 +309,3 @@ def wrapped(facts: ApexFacts) -> Iterator[str]:
             case cst.Assign(targets=[cst.AssignTarget(target=target)], value=value):
                 if facts.called(value, "apex.fp16_utils.FP16_Optimizer"):
                     yield facts.tree.text(target)
-

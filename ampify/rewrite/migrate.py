@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import libcst as cst
+
 from ampify.model.apex import INITIALIZE, SCALE_LOSS, ApexFacts, ApexUse
 from ampify.model.find import read
 from ampify.model.flags import title
@@ -14,7 +16,7 @@ from ampify.rewrite.apex_uses import Stuck
 from ampify.rewrite.compose import composed
 from ampify.rewrite.plan import Asked, Decision, RewritePlan
 from ampify.rewrite.prove import Erases, Migrates
-from ampify.source.edits import Applicability, Edit, Fix, choose, landed, splice
+from ampify.source.edits import Applicability, Edit, Fix, choose, landed
 from ampify.syntax.tree import Tree, Unreadable
 
 Decide = Callable[[TrainingStep, Asked], Decision]
@@ -67,6 +69,7 @@ def _fix(facts: ApexFacts, uses: list[ApexUse], model: FileModel, decide: Decide
     plain = take_out(facts)
     if any(tree.source.file(tree.span(use.node).start) >= owned for use in uses):
         raise Stuck("a part of it stands in a file that other programs may use as well")
+    _none_halved(uses, plain, tree.paths)
     title = "Take Apex out"
     if paths.isdisjoint((*_BEGINS, *_GOES_BACKWARD)) or _always_off(uses):
         return Fix(title, plain.edits, _applicability(uses))
@@ -75,6 +78,19 @@ def _fix(facts: ApexFacts, uses: list[ApexUse], model: FileModel, decide: Decide
     if not plain.scaled:
         raise Stuck("no training step in sight goes backward through it; put the forward under `torch.autocast`")
     return _converted(tree, plain, model, decide, _applicability(uses))
+
+
+def _none_halved(uses: list[ApexUse], plain: Plain, paths: Sequence[str]) -> None:
+    """Code that casts by hand counts on half weights, which autocast does not have."""
+    halved = [use for use in uses if use.path.startswith("apex.fp16_utils.") and not use.is_import]
+    if halved and all(use.path != "apex.fp16_utils.FP16_Optimizer" for use in halved):
+        raise Stuck(f"`{halved[0].path.rpartition('.')[2]}` makes half weights that no optimizer of Apex trains")
+    levels = {use.level() for use in uses if use.path == "apex.amp.initialize"}
+    if halved or levels & {"O2", "O3"}:
+        tree = Tree(plain.text, paths)
+        casts = (n for n in tree.nodes() if isinstance(n, cst.Attribute) and n.attr.value == "half")
+        for cast in casts:
+            raise Stuck(f"`{tree.text(cast)}` casts by hand, for half weights")
 
 
 def _always_off(uses: list[ApexUse]) -> bool:
