@@ -136,8 +136,7 @@ def _is_blank(source: SourceText, line: int) -> bool:
 def _wishes(facts: ApexFacts) -> Iterator[Wish]:
     chains: dict[tuple[int, str], list[tuple[Test, ...]]] = {}
     for node in facts.nodes:
-        begins = isinstance(node, cst.Call) and facts.called(node, *_BEGINS)
-        if begins and (tests := _tests(facts, node)) is not None:
+        if isinstance(node, cst.Call) and facts.called(node, *_BEGINS) and (tests := _tests(facts, node)) is not None:
             chains.setdefault(title(facts.tree, node), []).append(tests)
     for (file, function), found in chains.items():
         merged = _merged(found)
