@@ -14,7 +14,7 @@ from ampify.rule import Rule
 from ampify.source.document import Located, Part, Place
 from ampify.source.edits import Applicability, Edit, Fix, choose, splice
 from ampify.source.ignores import Ignore, find_ignores
-from ampify.source.importers import importer_of, subclasser_of
+from ampify.source.importers import caller_of, importer_of, subclasser_of
 from ampify.source.text import SourceText, Span
 
 if TYPE_CHECKING:
@@ -146,7 +146,8 @@ class Inspection:
         if focus is None:
             yield from (model, *model.uses, *self._migrations(model))
         for step, decision in self._decided(model, focus):
-            yield step
+            if step.framework is None:
+                yield step
             if decision.word != "refuse" or not self.part.fragment:  # what an excerpt does not show is no finding
                 yield decision
 
@@ -162,10 +163,14 @@ class Inspection:
         yield from migrations(model, self._decide, self.owned)
 
     def _decide(self, step: TrainingStep, asked: Asked | None = None) -> Decision:
-        from ampify.rewrite.plan import Asked, decide  # only where there is a step
+        from ampify.rewrite.plan import Asked, called_from, decide  # only where there is a step
 
         elsewhere = self.part.names(step.changed_names | step.changed_classes) or self._importer(step)
-        return decide(step, self.settings, elsewhere, self.owned, asked or Asked())
+        decision = decide(step, self.settings, elsewhere, self.owned, asked or Asked())
+        if (unseen := decision.uncalled) is None or self.part.fragment:
+            return decision
+        caller = caller_of(Path(self._path(SourceText(step.tree.source.text), unseen.span.start)), unseen.uncalled)
+        return called_from(step, unseen, caller.name) if caller is not None else decision
 
     def _importer(self, step: TrainingStep) -> str | None:
         """A file whose calls, or classes, a conversion would have to change too."""

@@ -19,7 +19,7 @@ from ampify.model.step import Code
 from ampify.syntax import blocks
 from ampify.syntax.blocks import Function
 from ampify.syntax.tree import Tree
-from ampify.syntax.walk import children, dotted, is_none
+from ampify.syntax.walk import children, dotted, is_none, walk
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,11 +131,33 @@ class Flags:
 
     @cached_property
     def unheard(self) -> Unheard | None:
-        """The one option of the script that asks for mixed precision and that no code of the file acts on."""
+        """The one option that asks for mixed precision and that nothing acts on but the AMP of other steps."""
         wishes = [o for o in self.options.all if o.name in words.MIXED_FLAGS and o.truth]
-        if len(wishes) != 1 or self.options.written(wishes[0].name) or self.options.heard(wishes[0]):
+        if len(wishes) != 1 or self.options.written(wishes[0].name):
             return None
-        return Unheard(wishes[0], self.options.doubt(wishes[0]))
+        readers = self.options.readers(wishes[0])
+        if not all(self._switches_amp(n) for n in readers):
+            return None
+        return Unheard(wishes[0], None if readers else self.options.doubt(wishes[0]))
+
+    def _switches_amp(self, node: cst.CSTNode) -> bool:
+        """Whether what an option says decides about a scaler or an autocast region, and about nothing else."""
+        child = node
+        for parent in self.tree.parents(node):
+            match parent:
+                case cst.Arg(keyword=cst.Name(value="enabled")):
+                    return isinstance(call := self.flow.names.parent[parent], cst.Call) and self._of_amp(call)
+                case cst.If(body=body) | cst.IfExp(body=body) if child is parent.test:
+                    return any(self._of_amp(n) for n in walk(body))
+                case cst.BooleanOperation() | cst.UnaryOperation():
+                    child = parent
+                case _:
+                    return False
+        return False
+
+    def _of_amp(self, node: cst.CSTNode) -> bool:
+        amp = self.code.amp
+        return isinstance(node, cst.BaseExpression) and (amp.is_scaler(node) or amp.is_autocast(node))
 
     def wish(self, option: Option, function: Function, before: cst.CSTNode | None = None) -> Flag | None:
         """An option as ``function`` can name it at ``before``."""

@@ -33,6 +33,12 @@ _LEAVING = {
     "item", "tolist", "numpy", "argmax", "argmin", "long", "int", "bool", "float", "double", "size", "numel", "dim",
     "eq", "ne", "gt", "lt", "ge", "le", "nonzero", "len", "str", "print", "isinstance", "range",
 }  # fmt: skip
+_NEW_TENSORS = {"torch.tensor", "torch.from_numpy"} | {
+    f"torch.{where}{kind}Tensor"
+    for where in ("", "cuda.")
+    for kind in ("", "Float", "Double", "Long", "Int", "Short", "Char", "Byte", "Bool")
+}
+"""What makes a tensor with a graph and a dtype of its own."""
 PLAIN_CALLS = {"sum", "len", "float", "list", "tuple", "int", "print", "isinstance", "range", "zip", "enumerate"}
 
 
@@ -73,7 +79,8 @@ class Forward:
                     stack.extend(self._through(part))
                 elif (place := self.flow.place(part)) is not None and self._carries(place):
                     for d in self.flow.reaching(place, statement):
-                        stack.extend(self._enter(d))
+                        if self._carries(d.place):  # what makes a module computes none of its weights
+                            stack.extend(self._enter(d))
 
     def _carries(self, place: Place) -> bool:
         """Whether what is read is data that a gradient may flow through: no module, no number, no shape."""
@@ -170,6 +177,8 @@ class Forward:
     def _leaves_graph(self, call: cst.Call) -> bool:
         """``x.item()``, ``torch.argmax(x)``, ``len(x)``: numbers, indices and float32 values made from a tensor."""
         name = call.func.attr.value if isinstance(call.func, cst.Attribute) else getattr(call.func, "value", "")
+        if any(p in _NEW_TENSORS or p.startswith("numpy.") for p in self.flow.names.imported(call.func)):
+            return True
         return name in _LEAVING and self.flow.callee(call) is None
 
     def spread(self) -> None:
@@ -217,13 +226,17 @@ class Forward:
         return any(self._low_value(value, seen | {d}) for value in self.flow.passed(d))
 
     def _buffered(self, d: Definition) -> bool:
-        """``values[step] = value``: a tensor that was made before keeps its own dtype."""
-        if d.how is not How.CHANGE or not d.place.path[-1].startswith("["):
+        return d.how is How.CHANGE and self.keeps(d)
+
+    def keeps(self, d: Definition) -> bool:
+        """``values[step] = value``: a tensor, or an array, that was made before keeps its own dtype."""
+        if not d.place.path[-1].startswith("["):
             return False
         base = Place(d.place.root, d.place.path[:-1])
         made = [o.value for o in self.flow.assigned(base) if o.value is not None and o.how is How.ASSIGN]
         return bool(made) and all(
-            self.islands.made_by(v) and all(p.startswith("torch.") for p in self.islands.made_by(v)) for v in made
+            self.islands.made_by(v) and all(p.startswith(("torch.", "numpy.")) for p in self.islands.made_by(v))
+            for v in made
         )
 
     def _low_value(self, value: cst.CSTNode, seen: frozenset[Definition]) -> bool:

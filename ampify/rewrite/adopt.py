@@ -122,7 +122,7 @@ class Adoption:
         return next(params(method)).name.value
 
     def _visible(self, function: Function) -> Home | None:
-        if function in self.step.reach.parameters:
+        if any(f in self.step.reach.parameters for f in (function, *self.tree.parents(function))):
             return None
         if function in self.owners:
             return self.step.reach.homes[0]
@@ -276,13 +276,19 @@ class Adoption:
         """The scaler becomes a parameter of functions that are passed their optimizer."""
         for function in self.step.reach.parameters:
             yield edit.parameter(self.tree, function, self.scaler_name)
-        for call, function, caller in self.step.reach.calls:
-            by_keyword = edit.takes_keyword(function) or any(a.keyword is not None or a.star for a in call.args)
-            missing = len([a for a in call.args if a.keyword is None]) < len(function.params.params) - self.flow.bound(
-                call, function
-            )
-            name = self.scaler(caller)
-            yield edit.argument(self.tree, call, f"{self.scaler_name}={name}" if by_keyword or missing else name)
+        for call in dict.fromkeys(call for call, _, _ in self.step.reach.calls):
+            found = [(function, caller) for c, function, caller in self.step.reach.calls if c is call]
+            name = self.scaler(found[0][1])
+            by_keyword = any(self._by_keyword(call, function) for function, _ in found)
+            yield edit.argument(self.tree, call, f"{self.scaler_name}={name}" if by_keyword else name)
+
+    def _by_keyword(self, call: cst.Call, function: cst.FunctionDef) -> bool:
+        """Whether the place of the new parameter is not the one behind the arguments of ``call``."""
+        if edit.takes_keyword(function) or any(a.keyword is not None or a.star for a in call.args):
+            return True
+        if self.flow.values.filled(call) or any(h.partial for h in self.flow.handed(call)):
+            return True
+        return len(call.args) < len(function.params.params) - self.flow.bound(call, function)
 
     # ------------------------------------------------------------------ autocast
 
@@ -456,6 +462,9 @@ class Adoption:
             if checkpoint.display is not None and checkpoint.display not in done:
                 done.add(checkpoint.display)
                 yield checkpoints.saved(self.tree, checkpoint.display, scaler)
+            elif checkpoint.named is not None and checkpoint.named not in done:
+                done.add(checkpoint.named)
+                yield edit.argument(self.tree, checkpoint.named, f"{checkpoints.ENTRY}={scaler}")
             elif checkpoint.load is not None and checkpoint.source is not None and checkpoint.function not in done:
                 done.add(checkpoint.function)
                 yield checkpoints.restored(self.tree, checkpoint.load, self.tree.text(checkpoint.source), scaler)

@@ -145,9 +145,16 @@ def _arguments(facts: AmpFacts, carries: Predicate) -> Iterator[cst.Arg]:
         if isinstance(call, cst.Call):
             for arg in call.args:
                 param = facts.passed.get(arg)
-                goes = carries(arg.value) and takes_anything(facts, call) if param is None else carries(param.name)
+                unnamed = takes_anything(facts, call) or _among_others(facts, call, arg)
+                goes = carries(arg.value) and unnamed if param is None else carries(param.name)
                 if goes and not arg.star:
                     yield arg
+
+
+def _among_others(facts: AmpFacts, call: cst.Call, arg: cst.Arg) -> bool:
+    """Whether a keyword goes into the ``**kwargs`` of a function at hand, which takes whatever comes."""
+    found = [*facts.callees(call)]
+    return arg.keyword is not None and bool(found) and all(f.params.star_kwarg is not None for f in found)
 
 
 def takes_anything(facts: AmpFacts, call: cst.Call) -> bool:
