@@ -241,7 +241,7 @@ def _describe(acts: Acts, group: list[Act]) -> TrainingStep:
     obstacles: list[Obstacle] = [*Obstacles(acts, [*every], forward).all()]
     checkpoints = tuple(_checkpoints(code, steps))
     states = [node for c in checkpoints if (node := c.load or c.display or c.named) is not None]
-    reaching = Reaching(code).used_at([*_used(every, forward, acts), *states])
+    reaching = Reaching(code).used_at([*_used(every, forward, acts, states), *states])
     needing = dict.fromkeys([*functions, *(r.function for r in forward.runs.found)])
     inner = [a.function for a in others if isinstance(a, InnerGradient | GradientUse)]
     reach = reaching.solve(
@@ -262,9 +262,10 @@ def _between(acts: Acts, functions: Iterable[Function]) -> list[Function]:
     return [*found]
 
 
-def _used(every: Iterable[Act], forward: Forward, acts: Acts) -> Iterator[cst.CSTNode]:
-    """Where the scaler will be named, and the calls that lead there."""
+def _used(every: Iterable[Act], forward: Forward, acts: Acts, states: Iterable[cst.CSTNode]) -> Iterator[cst.CSTNode]:
+    """Where the scaler will be named, and the calls that lead there or to where its state is saved or restored."""
     functions = {a.function for a in every} | {r.function for r in forward.runs.found}
+    functions |= {acts.flow.function(state) for state in states}
     yield from (act.node for act in every)
     yield from (region.first for region in forward.runs.found)
     for function in acts.flow.functions:
