@@ -120,7 +120,7 @@ class ApiUse:
 
     @property
     def passed_on(self) -> bool:
-        """Whether a name that the file has assigned it to is only handed on: the assignment is a use too."""
+        """Whether a name that the file has assigned it to is only handed on: the assignment is a reference itself."""
         bindings = self.tree.names.scope[self.name].lookup(self.name.value)
         return self.how is How.OTHER and any(binding.how is Bound.ASSIGN for binding in bindings)
 
