@@ -465,6 +465,23 @@ for i, (x, y) in enumerate(data):
 }
 
 CONVERTED = {
+    "a checkpoint that is a list": """\
+import io
+
+file = io.BytesIO()
+for epoch in range(2):
+    for x, y in data:
+        opt.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        opt.step()
+    file.seek(0)
+    torch.save([model.state_dict(), opt.state_dict()], file)
+    file.seek(0)
+    states = torch.load(file)
+    model.load_state_dict(states[0])
+    opt.load_state_dict(states[1])
+""",
     "transitions that a model has acted for are data": """\
 import random
 import numpy as np
@@ -935,7 +952,7 @@ class Settings:
     after, (refusal,) = fix_text(text, Settings())
     assert after == text
     assert refusal.code == "AMP017"
-    assert "the place where `self.optimizer` is made cannot be seen" in refusal.message
+    assert "`Settings` only declares `self.optimizer`" in refusal.message
 
 
 def test_an_optimizer_out_of_an_unknown_pairing_is_out_of_sight():

@@ -35,7 +35,10 @@ class Acts:
         self._managed = managed or {}
         self.code, self.tree, self.flow, self.roles, self.amp = code, code.tree, code.flow, code.roles, code.amp
         self.gradients = Gradients(self.flow)
-        self.direct: dict[Function, list[Act]] = {f: [*self._acts(f)] for f in self.flow.functions}
+        self._own_steps = {*self._optimizers()}
+        self.direct: dict[Function, list[Act]] = {
+            f: [] if f in self._own_steps else [*self._acts(f)] for f in self.flow.functions
+        }
         self._carriers = {f for f, acts in self.direct.items() if any(_binding(a) for a in acts)}
 
     def calls(self, function: Function) -> Iterator[tuple[cst.Call, cst.FunctionDef]]:
@@ -123,13 +126,37 @@ class Acts:
             yield Backward(call, function, *self._unscaled(receiver))
         elif name == "step" and self.amp.is_scaler(receiver) and call.args:
             yield OptimizerStep(call, function, call.args[0].value, receiver)
-        elif name == "step" and self.roles.of(receiver) is Role.OPTIMIZER and self.flow.callee(call) is None:
+        elif name == "step" and self.roles.of(receiver) is Role.OPTIMIZER and self._is_step(call):
             given = (a.value for a in call.args if self._callable(a.value))
             yield OptimizerStep(call, function, receiver, closure=next(given, None))
         elif name == "unscale_" and self.amp.is_scaler(receiver):
             yield Unscale(call, function, call.args[0].value if call.args else None)
         elif name == "update" and self.amp.is_scaler(receiver):
             yield Update(call, function)
+
+    def _is_step(self, call: cst.Call) -> bool:
+        """Whether what runs is the step of an optimizer, not a method that leads to one."""
+        callee = self.flow.callee(call)
+        return callee is None or callee in self._own_steps
+
+    def _optimizers(self) -> Iterator[cst.FunctionDef]:
+        """What the step of an optimizer of these files runs, and nothing else does: it works on unscaled gradients."""
+        for cls in self.flow.classes:
+            step = next((n for n in cls.body.body if isinstance(n, cst.FunctionDef) and n.name.value == "step"), None)
+            if step is None or self.roles.of_class(cls) is not Role.OPTIMIZER:
+                continue
+            inside = [step, *self.flow.reachable(step)]
+            if not any(self._steps_another(n) for f in inside for n in self.flow.body[f]):
+                yield from (f for f in inside if f is step or self._only_from(f, inside))
+
+    def _steps_another(self, node: cst.CSTNode) -> bool:
+        match node:
+            case cst.Call(func=cst.Attribute(value=owner, attr=cst.Name("step" | "backward"))):
+                return not (isinstance(owner, cst.Call) and isinstance(owner.func, cst.Name))  # `super()`
+        return False
+
+    def _only_from(self, function: cst.FunctionDef, inside: list[cst.FunctionDef]) -> bool:
+        return all(self.flow.function(call) in inside for call in self.flow.sites.get(function, ()))
 
     def _callable(self, node: cst.BaseExpression) -> bool:
         if isinstance(node, cst.Lambda) or isinstance(self.flow.named(node), cst.FunctionDef):

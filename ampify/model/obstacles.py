@@ -234,8 +234,10 @@ class Obstacles:
             return
         if any(act.by is not None for act in self.backwards):
             return  # what this object does next need not be in sight
-        open_steps = any(isinstance(a, OptimizerStep) for acts in self.acts.direct.values() for a in acts)
         first = self.backwards[0]
+        file = self.tree.module(first.node)
+        acts = (a for f, found in self.acts.direct.items() if self.tree.module(f) is file for a in found)
+        open_steps = any(isinstance(a, OptimizerStep) for a in acts)
         if open_steps or not self._inputs_only():
             yield self._at("AMP017", first.node, "no `optimizer.step()` could be connected to this backward")
         else:

@@ -145,7 +145,8 @@ class Roles:
 
     def _iterate(self, d: Definition) -> None:
         for source in self.flow.drawn(d):
-            self._learn(d.place, Evidence.FLOW, self.of(source))
+            role = self.of(source)
+            self._learn(d.place, Evidence.FLOW, role if role is not Role.LOADER else None)  # its batches are none
             if (place := self.flow.place(source)) is not None:
                 self._learn(d.place, Evidence.FLOW, self.at(Place(place.root, (*place.path, "[*]"))))
 
@@ -223,7 +224,7 @@ class Roles:
         if path.startswith(words.MODULE_MODULES) and not path.startswith(words.NOT_MODULES):
             if last[0].isupper():
                 return Role.LOSS if last.endswith(words.LOSS_SUFFIXES) else Role.MODULE
-            return Role.MODULE if not path.startswith("torch.nn.") else None
+            return Role.MODULE if not path.startswith(words.MODULE_FUNCTIONS) else None
         if path in words.MODULE_FACTORIES or (path.startswith("transformers.") and last == "from_pretrained"):
             return Role.MODULE if not path.rpartition(".")[0].endswith(("Tokenizer", "Processor", "Config")) else None
         return None

@@ -109,6 +109,10 @@ class Obstacle:
     """Only in the way of a GradScaler: bfloat16, which needs none, goes past it."""
     risk: bool = False
     """Can be converted, but would go wrong or raise: only `--unsafe-fixes` goes past it."""
+    cpu: bool = False
+    """Only in the way of autocast on the CPU, whose lists of operators are others."""
+    uncalled: str = ""
+    """The function, or ``Class.method``, that no call was seen of which gives it its optimizer."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -165,6 +169,8 @@ class Checkpoint:
     load: cst.Call | None = None
     source: cst.BaseExpression | None = None
     """The checkpoint that the state is loaded from."""
+    named: cst.Call | None = None
+    """A call that is given the optimizer under the name of its entry, and restores all that it is given."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
