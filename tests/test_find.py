@@ -143,6 +143,14 @@ class Own({base.split()[-1]}):
         after, _ = fix_text(text + LOOP.format(either), Settings())
         assert "GradScaler" not in after
 
+    def test_a_loop_of_its_own_below_it_is_converted(self):
+        theirs = f"from accelerate import Accelerator\n{MADE['name']}"
+        other = "clone = nn.Linear(4, 2).to(device)\nother = torch.optim.SGD(clone.parameters(), lr=0.1)\n"
+        ours = LOOP.format("loss.backward()").replace("opt.", "other.").replace("net", "clone")
+        after, _ = fix_text(HEAD + theirs + other + ours, Settings())
+        assert "scaler.step(other)" in after
+        assert theirs.partition("\n")[2] in after
+
     def test_a_loop_of_its_own_beside_it_is_converted(self):
         own = HEAD + LOOP.format("loss.backward()")
         text = f"{own}from accelerate import Accelerator\ndef fit(accelerator: Accelerator, model, optimizer):\n"

@@ -196,9 +196,11 @@ def _join_stepless(acts: Acts, union: _Union) -> None:
 
 
 def _join_by_scope(acts: Acts, union: _Union) -> None:
-    """Optimizers of one scope or class share one scaler; those that take closures take no part in it."""
+    """Optimizers of one scope or class share one scaler; those with closures and a framework's take no part in it."""
     scopes: dict[object, list[Act]] = {}
     for group in union.groups():
+        if any(isinstance(a, Backward) and a.framework is not None for a in group):
+            continue
         steps = [a for a in group if isinstance(a, OptimizerStep)]
         closed = any(isinstance(a.node, cst.Call) and a.scaler is None and a.node.args for a in steps)
         for root in {p.root for a in steps for p in _origins(acts, a.optimizer, frozenset()) if not closed}:
