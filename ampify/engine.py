@@ -283,7 +283,7 @@ def _groups(found: Iterable[Path]) -> dict[Path, Group]:
             documents.append(decode(path, raw))
         except (OSError, Undecodable):  # told when it is visited
             continue
-        acting |= b"backward" in raw
+        acting |= b"backward" in raw or b"zero_grad" in raw
     gathered = gather(documents) if acting else []
     return {group.own[0]: group for group in gathered if len(group.paths) > 1}
 

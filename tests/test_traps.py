@@ -41,6 +41,64 @@ class Agent:
 """
 
 REFUSED = {
+    "an optimizer of the file's own that has no groups of parameters": (
+        "AMP017",
+        """\
+class Descent:
+    def __init__(self, params, lr):
+        self.params, self.lr = list(params), lr
+
+    @torch.no_grad()
+    def step(self):
+        for p in self.params:
+            p -= self.lr * p.grad
+
+    def zero_grad(self):
+        for p in self.params:
+            p.grad = None
+
+
+class Wrapped(Net):
+    def configure_optimizers(self):
+        return Descent(self.parameters(), 0.1)
+
+
+def fit(module):
+    optim = module.configure_optimizers()
+    for x, y in data:
+        optim.zero_grad()
+        F.cross_entropy(module(x), y).backward()
+        optim.step()
+
+
+fit(Wrapped().to(device))
+""",
+    ),
+    "a backward where nothing is recorded: the product with the scale would have no gradient": (
+        "AMP017",
+        """\
+for x, y in data:
+    loss = F.cross_entropy(model(x), y)
+    opt.zero_grad()
+    with torch.no_grad():
+        loss.backward()
+        opt.step()
+""",
+    ),
+    "a backward in a function that switches gradients off": (
+        "AMP017",
+        """\
+@torch.no_grad()
+def update(loss):
+    opt.zero_grad()
+    loss.backward()
+    opt.step()
+
+
+for x, y in data:
+    update(F.cross_entropy(model(x), y))
+""",
+    ),
     "an optimizer restored before the object that would have the scaler": (
         "AMP017",
         """\
@@ -442,6 +500,68 @@ for i, (x, y) in enumerate(data):
 }
 
 CONVERTED = {
+    "a checkpoint that is a list": """\
+import io
+
+file = io.BytesIO()
+for epoch in range(2):
+    for x, y in data:
+        opt.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        opt.step()
+    file.seek(0)
+    torch.save([model.state_dict(), opt.state_dict()], file)
+    file.seek(0)
+    states = torch.load(file)
+    model.load_state_dict(states[0])
+    opt.load_state_dict(states[1])
+""",
+    "transitions that a model has acted for are data": """\
+import random
+import numpy as np
+
+memory = []
+
+
+def act(state):
+    with torch.no_grad():
+        return int(model(torch.FloatTensor(state).unsqueeze(0).to(device)).argmax())
+
+
+for step in range(12):
+    state = np.float32([step] * 8)
+    memory.append((state, act(state), 0.1 * step))
+    if step < 4:
+        continue
+    states, actions, rewards = zip(*random.sample(memory, 4))
+    states = torch.FloatTensor(np.array(states)).to(device)
+    actions = torch.LongTensor(actions).to(device)
+    values = model(states).gather(1, actions.unsqueeze(1)).squeeze(1)
+    loss = F.mse_loss(values, torch.FloatTensor(rewards).to(device))
+    opt.zero_grad()
+    loss.backward()
+    opt.step()
+""",
+    "a loss that has a module's name in its own": """\
+class Judge(Net):
+    def discriminator_loss(self, x, y):
+        return F.cross_entropy(self(x), y)
+
+
+judge = Judge().to(device)
+other = torch.optim.SGD(judge.parameters(), lr=0.1)
+for x, y in data:
+    for _ in range(2):
+        other.zero_grad()
+        discriminator_loss = judge.discriminator_loss(x, y)
+        discriminator_loss.backward()
+        other.step()
+    opt.zero_grad()
+    loss = F.cross_entropy(model(x), y)
+    loss.backward()
+    opt.step()
+""",
     "a device that a subclass has only after the optimizer": """\
 class Base:
     def __init__(self, net, optimizer):
@@ -679,6 +799,12 @@ def test_is_converted_to_the_same_program(name: str):
     assert run(after, "full").finite
 
 
+def test_data_that_a_model_has_acted_for_is_made_outside_of_autocast():
+    after = fix_text(HEAD + CONVERTED["transitions that a model has acted for are data"], Settings())[0]
+    region = after.partition("with torch.autocast")[2].splitlines()
+    assert [line.strip().partition(" = ")[0] for line in region[1:3]] == ["values", "loss"]
+
+
 CLOSURE = f"""{HEAD}
 for x, y in data:
     def closure():
@@ -861,7 +987,7 @@ class Settings:
     after, (refusal,) = fix_text(text, Settings())
     assert after == text
     assert refusal.code == "AMP017"
-    assert "the place where `self.optimizer` is made cannot be seen" in refusal.message
+    assert "`Settings` only declares `self.optimizer`" in refusal.message
 
 
 def test_an_optimizer_out_of_an_unknown_pairing_is_out_of_sight():

@@ -244,7 +244,7 @@ class Dtypes:
         """Whether the calls that are seen tell what a parameter gets: a module is called by its containers, too."""
         match d.function:
             case cst.FunctionDef(name=cst.Name(value=name)) as f if f in self.flow.sites:
-                return f not in self.flow.escaping and name not in ("forward", "__call__")
+                return name not in ("forward", "__call__") and self.flow.values.leaving(f) is None
         return False
 
     # ------------------------------------------------------------------ calls

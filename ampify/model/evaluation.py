@@ -16,6 +16,7 @@ from ampify.model import vocabulary as words
 from ampify.model.acts import Acts
 from ampify.model.flow import Place
 from ampify.model.forward import Forward
+from ampify.model.grad_mode import gradless
 from ampify.model.origins import Origins
 from ampify.model.regions import region_of
 from ampify.model.roles import Role
@@ -40,7 +41,7 @@ def evaluations(model: FileModel) -> Iterator[Evaluation]:
     """The evaluation loops of a file, each with a region that its model is trained in."""
     found: set[cst.For] = set()
     for step in model.steps:
-        for evaluation in _Evaluations(step).all() if step.code.amp.regions else ():
+        for evaluation in _Evaluations(step).all() if step.code.amp.regions and step.framework is None else ():
             if evaluation.loop not in found:
                 found.add(evaluation.loop)
                 yield evaluation
@@ -67,7 +68,7 @@ class _Evaluations:
         """The modules that run in an autocast region of the step."""
         found: dict[Place, cst.With] = {}
         for call in (c for f in self._functions for c in self.flow.body[f] if isinstance(c, cst.Call)):
-            if (region := region_of(self.code, call)) is not None and not self._gradless(call):
+            if (region := region_of(self.code, call)) is not None and not gradless(self.tree, call):
                 found |= dict.fromkeys(self._module(call), region)
         return found
 
@@ -82,7 +83,7 @@ class _Evaluations:
         found: dict[cst.For, list[cst.Call]] = {}
         for call in self.flow.calls:
             loop = next(blocks.loops(self.tree, call), None)
-            if isinstance(loop, cst.For) and self._module(call) and self._gradless(call):
+            if isinstance(loop, cst.For) and self._module(call) and gradless(self.tree, call):
                 found.setdefault(loop, []).append(call)
         return found
 
@@ -91,20 +92,6 @@ class _Evaluations:
         if self.code.roles.of(call.func) is Role.MODULE and self.flow.place(call.func) is not None:
             return self.origins.of(call.func)
         return frozenset()
-
-    def _gradless(self, node: cst.CSTNode) -> bool:
-        """Whether gradients are switched off around a node, as far as its function shows."""
-        for parent in self.tree.parents(node):
-            match parent:
-                case cst.With(items=items) if any(self._switches_off(i.item) for i in items):
-                    return True
-                case cst.FunctionDef(decorators=decorators):
-                    return any(self._switches_off(d.decorator) for d in decorators)
-        return False
-
-    def _switches_off(self, node: cst.CSTNode) -> bool:
-        maker = node.func if isinstance(node, cst.Call) else node
-        return bool(self.flow.names.imported(maker) & words.NO_GRAD)
 
     def _active(self, loop: cst.For) -> bool:
         """Whether a loop trains as well."""

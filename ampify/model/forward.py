@@ -33,6 +33,12 @@ _LEAVING = {
     "item", "tolist", "numpy", "argmax", "argmin", "long", "int", "bool", "float", "double", "size", "numel", "dim",
     "eq", "ne", "gt", "lt", "ge", "le", "nonzero", "len", "str", "print", "isinstance", "range",
 }  # fmt: skip
+_NEW_TENSORS = {"torch.tensor", "torch.from_numpy"} | {
+    f"torch.{where}{kind}Tensor"
+    for where in ("", "cuda.")
+    for kind in ("", "Float", "Double", "Long", "Int", "Short", "Char", "Byte", "Bool")
+}
+"""What makes a tensor with a graph and a dtype of its own."""
 PLAIN_CALLS = {"sum", "len", "float", "list", "tuple", "int", "print", "isinstance", "range", "zip", "enumerate"}
 
 
@@ -73,7 +79,8 @@ class Forward:
                     stack.extend(self._through(part))
                 elif (place := self.flow.place(part)) is not None and self._carries(place):
                     for d in self.flow.reaching(place, statement):
-                        stack.extend(self._enter(d))
+                        if self._carries(d.place):  # what makes a module computes none of its weights
+                            stack.extend(self._enter(d))
 
     def _carries(self, place: Place) -> bool:
         """Whether what is read is data that a gradient may flow through: no module, no number, no shape."""
@@ -170,6 +177,8 @@ class Forward:
     def _leaves_graph(self, call: cst.Call) -> bool:
         """``x.item()``, ``torch.argmax(x)``, ``len(x)``: numbers, indices and float32 values made from a tensor."""
         name = call.func.attr.value if isinstance(call.func, cst.Attribute) else getattr(call.func, "value", "")
+        if any(p in _NEW_TENSORS or p.startswith("numpy.") for p in self.flow.names.imported(call.func)):
+            return True
         return name in _LEAVING and self.flow.callee(call) is None
 
     def spread(self) -> None:
@@ -275,6 +284,7 @@ class Forward:
         if isinstance(self.flow.named(func), cst.ClassDef) or records.given(self.flow, call):
             return False
         known = isinstance(func, cst.Name) and func.value in PLAIN_CALLS
+        known |= bool(self.flow.names.imported(func) & words.MODULE_WRAPPERS)
         return not known and any(self.roles.of(a.value) is Role.MODULE for a in call.args)
 
     # ------------------------------------------------------------------ islands

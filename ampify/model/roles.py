@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import Enum, IntEnum
+from functools import cached_property
 
 import libcst as cst
 
@@ -144,7 +145,8 @@ class Roles:
 
     def _iterate(self, d: Definition) -> None:
         for source in self.flow.drawn(d):
-            self._learn(d.place, Evidence.FLOW, self.of(source))
+            role = self.of(source)
+            self._learn(d.place, Evidence.FLOW, role if role is not Role.LOADER else None)  # its batches are none
             if (place := self.flow.place(source)) is not None:
                 self._learn(d.place, Evidence.FLOW, self.at(Place(place.root, (*place.path, "[*]"))))
 
@@ -222,7 +224,7 @@ class Roles:
         if path.startswith(words.MODULE_MODULES) and not path.startswith(words.NOT_MODULES):
             if last[0].isupper():
                 return Role.LOSS if last.endswith(words.LOSS_SUFFIXES) else Role.MODULE
-            return Role.MODULE if not path.startswith("torch.nn.") else None
+            return Role.MODULE if not path.startswith(words.MODULE_FUNCTIONS) else None
         if path in words.MODULE_FACTORIES or (path.startswith("transformers.") and last == "from_pretrained"):
             return Role.MODULE if not path.rpartition(".")[0].endswith(("Tokenizer", "Processor", "Config")) else None
         return None
@@ -298,8 +300,15 @@ class Roles:
         for definitions in self.flow.definitions.values():
             for d in definitions:
                 opaque = d.how is How.PARAM or isinstance(d.value, cst.Call | cst.Attribute | cst.Subscript)
-                if opaque and d.place not in self._known:
+                if opaque and d.place not in self._known and d.place not in self._differentiated:
                     self._learn(d.place, Evidence.NAME, _by_name(d.place.path[-1]))
+
+    @cached_property
+    def _differentiated(self) -> set[Place]:
+        """What is asked for its gradient is a tensor, whatever its name."""
+        names = (c.func for c in self.flow.calls if isinstance(c.func, cst.Attribute) and not c.args)
+        losses = (self.flow.place(func.value) for func in names if func.attr.value in ("backward", "detach", "item"))
+        return {place for place in losses if place is not None}
 
 
 _BUILTINS = {"list", "filter", "sum", "len", "print", "sorted", "chain", "tuple", "iter", "map", "zip", "enumerate"}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
-from ampify.model import vocabulary as words
+from ampify.model.grad_mode import switches_off
 from ampify.model.roles import Role
 from ampify.model.step import Act, Backward, Hoist, InnerGradient, Region
 from ampify.syntax import blocks
@@ -208,7 +208,7 @@ class Runs:
             case cst.Yield() | cst.Await():
                 return True
             case cst.With():
-                switched_off = any(self._no_grad(item.item) for item in node.items)
+                switched_off = any(switches_off(self.flow.names, item.item) for item in node.items)
                 return (switched_off and self.any_module(node)) or any(
                     self.forward.code.amp.is_autocast(i.item) for i in node.items
                 )
@@ -227,11 +227,9 @@ class Runs:
     def _evaluates(self, function: cst.FunctionDef) -> bool:
         """A function that switches gradients off and runs modules: its casts must not enter a training region."""
         return any(
-            isinstance(n, cst.With) and any(self._no_grad(i.item) for i in n.items) for n in self.flow.body[function]
+            isinstance(n, cst.With) and any(switches_off(self.flow.names, i.item) for i in n.items)
+            for n in self.flow.body[function]
         )
-
-    def _no_grad(self, node: cst.CSTNode) -> bool:
-        return isinstance(node, cst.Call) and bool(self.flow.names.imported(node.func) & words.NO_GRAD)
 
     def _written(self, node: cst.Attribute) -> bool:
         """``p.data`` as the target of an assignment or the receiver of a method that ends in an underscore."""

@@ -10,8 +10,8 @@ from functools import cached_property
 
 import libcst as cst
 
-from ampify.model import vocabulary as words
 from ampify.model.flow import How, Place
+from ampify.model.grad_mode import gradless
 from ampify.model.origins import Origins, related
 from ampify.model.roles import Role
 from ampify.model.step import Act, Backward, GradientUse, OptimizerStep, TrainingStep, Unscale, Update
@@ -27,7 +27,7 @@ class Event(Enum):
     SCALED_BACKWARD = auto()
     PLAIN_BACKWARD = auto()
     SOME_BACKWARD = auto()
-    """It may or may not reach the parameters of this optimizer."""
+    """It may or may not reach the parameters of this optimizer, or scale by itself."""
     UNSCALE = auto()
     CLIP = auto()
     CHANGE = auto()
@@ -154,6 +154,8 @@ class Scaling:
         return any(isinstance(n, cst.Name | cst.Attribute) and self.code.amp.is_scaler(n) for n in walk(node))
 
     def _backward(self, act: Backward, optimizer: Optimizer) -> Event:
+        if act.by is not None:
+            return Event.SOME_BACKWARD
         event = Event.SCALED_BACKWARD if self.is_scaled(act) else Event.PLAIN_BACKWARD
         other = (
             act.scaler is not None and optimizer.scalers and not related(self.origins.of(act.scaler), optimizer.scalers)
@@ -166,7 +168,8 @@ class Scaling:
 
     @cached_property
     def _live(self) -> list[Backward]:
-        return [b for b in self.step.every(Backward) if not any(p in self.dead for p in self.tree.parents(b.node))]
+        own = (b for b in self.step.every(Backward) if b.by is None)
+        return [b for b in own if not any(p in self.dead for p in self.tree.parents(b.node))]
 
     def _reaches(self, act: Backward, optimizer: Optimizer) -> bool:
         """Whether there is evidence that a loss depends on parameters of this optimizer."""
@@ -218,12 +221,8 @@ class Scaling:
         for d in self.flow.reaching(place, blocks.small_statement_of(self.tree, at)):
             if d.how is How.PARAM:
                 yield from ((value, value) for value in self.flow.passed(d))
-            elif d.value is not None and not self._without_gradient(d.node):
+            elif d.value is not None and not gradless(self.tree, d.node):
                 yield d.value, d.node
-
-    def _without_gradient(self, node: cst.CSTNode) -> bool:
-        items = (item.item for p in self.tree.parents(node) if isinstance(p, cst.With) for item in p.items)
-        return any(isinstance(i, cst.Call) and self.flow.names.imported(i.func) & words.NO_GRAD for i in items)
 
     def _mine(self, act: Unscale | Update, optimizer: Optimizer) -> bool:
         """Whether an act is of the scaler that steps ``optimizer``."""

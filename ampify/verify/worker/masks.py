@@ -6,6 +6,7 @@ On CUDA a dropout mask depends on the dtype it is drawn for; fused kernels (atte
 from __future__ import annotations
 
 import math
+import warnings
 from typing import TYPE_CHECKING, Any, Callable
 
 import torch
@@ -42,7 +43,7 @@ def install(job: Job, recorder: Recorder) -> None:
     attention = torch.nn.functional.scaled_dot_product_attention
     functional.scaled_dot_product_attention = torch._C._nn.scaled_dot_product_attention = _apart(attention)
     for name in RECURRENT:
-        layer = _stepwise(getattr(torch._VF, name))
+        layer = _layer_by_layer(getattr(torch._VF, name))
         setattr(torch._VF, name, layer)
         if name.startswith("rnn"):
             rnn._rnn_impls[name.upper()] = layer
@@ -122,20 +123,39 @@ def _masked(scores: torch.Tensor, mask: torch.Tensor | None, causal: bool) -> to
     return scores.masked_fill(~mask, -math.inf) if mask.dtype is torch.bool else scores + mask
 
 
-def _stepwise(fused: Callable[..., Any]) -> Callable[..., Any]:
-    """A recurrent layer step by step: its matrix products and its dropout then are operations of their own."""
+def _layer_by_layer(fused: Callable[..., Any]) -> Callable[..., Any]:
+    """Recurrent layers with dropout between them as a call for each layer, so that `dropout` draws the masks."""
 
-    def layer(*args: Any, **kwargs: Any) -> Any:
-        cudnn, mkldnn = torch._C._get_cudnn_enabled(), torch._C._get_mkldnn_enabled()
-        _set_fused(cudnn=False, mkldnn=False)
-        try:
-            return fused(*args, **kwargs)
-        finally:
-            _set_fused(cudnn=cudnn, mkldnn=mkldnn)
+    def layers(*args: Any) -> Any:
+        at = 1 if isinstance(args[3], bool) else 2  # packed sequences come with their batch sizes
+        states, weights, bias, count, dropout, train, both_ways = args[at : at + 7]
+        if not (train and dropout and count > 1):
+            return fused(*args)
+        data, ends = args[0], list[list[torch.Tensor]]()
+        for mine, own in zip(_states(states, count), _weights(weights, count)):
+            data = functional.dropout(data, dropout) if ends else data
+            given = (data, *args[1:at], mine, own, bias, 1, 0.0, train, both_ways, *args[at + 7 :])
+            data, *end = _unwarned(fused, given)
+            ends.append(end)
+        return (data, *map(torch.cat, zip(*ends)))
 
-    return layer
+    return layers
 
 
-def _set_fused(*, cudnn: bool, mkldnn: bool) -> None:
-    torch._C._set_cudnn_enabled(cudnn)
-    torch._C._set_mkldnn_enabled(mkldnn)
+def _states(states: Any, count: int) -> list[Any]:
+    """Those of each layer; an LSTM has two tensors of them."""
+    if isinstance(states, torch.Tensor):
+        return list(states.chunk(count))
+    return list(zip(*(each.chunk(count) for each in states)))
+
+
+def _weights(weights: list[torch.Tensor], count: int) -> list[list[torch.Tensor]]:
+    """Those of each layer."""
+    size = len(weights) // count
+    return [weights[i : i + size] for i in range(0, len(weights), size)]
+
+
+def _unwarned(fused: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous chunk of memory")
+        return fused(*args)
