@@ -34,11 +34,13 @@ class Step:
     span: Span
     where: str
     changed_names: frozenset[str] = frozenset()
+    changed_in: dict[str, set[str]] = field(default_factory=dict)
     changed_classes: frozenset[str] = frozenset()
     models: tuple[str, ...] = ("model",)
     optimizers: tuple[str, ...] = ("optimizer",)
     losses: tuple[str, ...] = ("loss",)
     scaler: str | None = None
+    framework: None = None
     graph: Graph = field(default_factory=Graph)
 
 
@@ -48,6 +50,7 @@ class Decision:
     word: str = "convert"
     code: str | None = "AMP806"
     reason: str = "It is a float32 training step"
+    uncalled: None = None
 
 
 class ProofFailed(Exception):
