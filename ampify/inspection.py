@@ -163,14 +163,14 @@ class Inspection:
         yield from migrations(model, self._decide, self.owned)
 
     def _decide(self, step: TrainingStep, asked: Asked | None = None) -> Decision:
-        from ampify.rewrite.plan import Asked, called_from, decide  # only where there is a step
+        from ampify.rewrite.plan import Asked, decide  # only where there is a step
 
         elsewhere = self.part.names(step.changed_names | step.changed_classes) or self._importer(step)
         decision = decide(step, self.settings, elsewhere, self.owned, asked or Asked())
         if (unseen := decision.uncalled) is None or self.part.fragment:
             return decision
         caller = caller_of(Path(self._path(SourceText(step.tree.source.text), unseen.span.start)), unseen.uncalled)
-        return called_from(step, unseen, caller.name) if caller is not None else decision
+        return decision.called_from(caller.name) if caller is not None else decision
 
     def _importer(self, step: TrainingStep) -> str | None:
         """A file whose calls, or classes, a conversion would have to change too."""
@@ -178,7 +178,7 @@ class Inspection:
         for path in map(Path, self.paths):
             if path.suffix not in (".py", ".pyi"):  # nobody imports a notebook or a page
                 continue
-            importer = importer_of(path, changed, known) if (changed := step.changed_names) else None
+            importer = importer_of(path, changed, known) if (changed := step.changed_in.get(str(path))) else None
             if importer is None and (classes := step.changed_classes):
                 importer = subclasser_of(path, classes, known)
             if importer is not None:

@@ -34,12 +34,14 @@ class Step:
     span: Span
     where: str
     changed_names: frozenset[str] = frozenset()
+    changed_in: dict[str, set[str]] = field(default_factory=dict)
     changed_classes: frozenset[str] = frozenset()
     framework: None = None
     models: tuple[str, ...] = ("model",)
     optimizers: tuple[str, ...] = ("optimizer",)
     losses: tuple[str, ...] = ("loss",)
     scaler: str | None = None
+    framework: None = None
     graph: Graph = field(default_factory=Graph)
 
 

@@ -345,6 +345,7 @@ if __name__ == "__main__":
             ("from lib.engine import *\ntrain(1, 2, 3)", True),
             ("from engine import evaluate", False),
             ("from other import train", False),
+            ("engine = make()\nengine.train(1, 2, 3)", False),
         ],
     )
     def test_who_else_calls(self, tmp_path, line: str, calls: bool):

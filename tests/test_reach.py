@@ -154,3 +154,47 @@ def test_a_state_that_is_restored_before_the_scaler_is_there() -> None:
     assert found.startswith(
         "`main` saves or restores the optimizer's state, and the scaler, which `Trainer` would make"
     )
+
+
+CARRIED = """\
+def setup(args):
+    args.model = nn.Linear(2, 2).cuda()
+{optimizer}
+
+def prepare(options):
+    setup(options)
+
+def train(args, x):
+    args.optimizer.zero_grad()
+    loss = args.model(x).mean()
+    loss.backward()
+    args.optimizer.step()
+
+def main():
+    args = parse()
+    {call}
+    train(args, torch.ones(2, 2).cuda())
+
+main()
+"""
+
+SET = "    args.optimizer = torch.optim.SGD(args.model.parameters(), lr=0.1)"
+
+
+@pytest.mark.parametrize("call", ["setup(args)", "prepare(args)", "prepare(options=args)"])
+def test_an_optimizer_that_options_carry_gets_its_scaler_below_the_call_that_sets_it(call: str) -> None:
+    after = mended(HEAD + CARRIED.format(optimizer=SET, call=call)).after
+    assert f"    {call}\n    use_amp = torch.cuda.is_available()\n    scaler = torch.amp.GradScaler(" in after
+    assert "    train(args, torch.ones(2, 2).cuda(), scaler)\n" in after
+    assert "    scaler.step(args.optimizer)\n    scaler.update()\n" in after
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "call", "reason"),
+    [
+        ("", "setup(args)", "the place where `args.optimizer` is made cannot be seen in this file"),
+        (SET, "setup(parse())", "the statements that compute this loss were not found"),  # other options
+    ],
+)
+def test_options_that_nothing_in_sight_gives_an_optimizer(optimizer: str, call: str, reason: str) -> None:
+    assert reasons(HEAD + CARRIED.format(optimizer=optimizer, call=call)) == [reason]

@@ -159,7 +159,7 @@ GIVEN = STEP.partition("def test")[0]
     ("name", "text", "words"),
     [
         ("notes.txt", "import training", "no call of `train` was found that gives it its optimizer"),
-        ("tool.md", "```python\nimport training as t\nt.train(a, b, c)\n```\n", "`tool.md` calls `train`"),
+        ("tool.md", "```python\nimport training as t\nt.train(a, b, c)\n```\n", "`tool.md` uses `train`"),
         ("tool.md", "```python\nimport training as t\nt.test(a, b, c)\n```\n", "no call of `train` was found"),
     ],
 )

@@ -8,7 +8,7 @@ from pathlib import PurePath
 import libcst as cst
 
 from ampify.model import records
-from ampify.model.flow import Definition, How, Place, unwrapped
+from ampify.model.flow import Definition, How, Place, params, unwrapped
 from ampify.model.roles import Role
 from ampify.model.step import Code, Home, Obstacle, Reach
 from ampify.syntax import blocks
@@ -154,7 +154,34 @@ class Reaching:
                     self._optimizer(value, d.function)
                 elif value is not None:
                     self.homes.append(Home(d.function, d.node, self._class(d.place)))
-                return value is not None
+                return value is not None or self._set_later(d, name)
+        return False
+
+    def _set_later(self, made: Definition, name: str) -> bool:
+        """Whether the field ``name`` of what was ``made`` here is set in the same function, or by one that it calls."""
+        field = Place(made.place.root, (*made.place.path, name))
+        here = [d.node for d in unwrapped([*self.flow.assigned(field)]) if d.function is made.function]
+        calls = [
+            n for n in self.flow.body[made.function] if isinstance(n, cst.Call) and self._sets(n, made.place, name)
+        ]
+        for node in (*here, *(blocks.small_statement_of(self.tree, call) for call in calls)):
+            self.homes.append(Home(made.function, node, None))
+        return bool(here or calls) and not isinstance(made.place.root, cst.ClassDef)
+
+    def _sets(self, call: cst.Call, record: Place, name: str, above: frozenset[cst.FunctionDef] = frozenset()) -> bool:
+        """Whether ``call`` runs a function that is given ``record`` and sets its field ``name``."""
+        callee = self.flow.callee(call)
+        if callee is None or callee in above:
+            return False
+        for param in params(callee):
+            value, place = self.flow.argument(call, callee, param.name.value), self.flow.place(param.name)
+            if value is None or place is None or self.flow.place(value) != record:
+                continue
+            if unwrapped([*self.flow.assigned(Place(place.root, (*place.path, name)))]):
+                return True
+            inside = (n for n in self.flow.body[callee] if isinstance(n, cst.Call))
+            if any(self._sets(n, place, name, above | {callee}) for n in inside):
+                return True
         return False
 
     def _class(self, place: Place) -> cst.ClassDef | None:

@@ -97,6 +97,7 @@ class Roles:
 
     def _round(self) -> None:
         self._returning.clear()
+        self._fields = self._held_fields()
         for definitions in self.flow.definitions.values():
             for d in definitions:
                 if d.how in (How.ASSIGN, How.OTHER) and d.value is not None:
@@ -160,6 +161,21 @@ class Roles:
                 self._learn(Place(d.place.root, (*d.place.path, "[*]")), Evidence.FLOW, element and element[1])
                 if known := self._known.get(d.place):
                     self._learn(place, Evidence.USE, known[1])
+                self._share_fields(place, d.place)
+                self._share_fields(d.place, place)
+
+    def _share_fields(self, source: Place, target: Place) -> None:
+        """``args.model`` is the same object in a function that is given ``args``, whoever has set it."""
+        for name, role in self._fields.get(source, ()):
+            self._learn(Place(target.root, (*target.path, name)), Evidence.FLOW, role)
+
+    def _held_fields(self) -> dict[Place, list[tuple[str, Role]]]:
+        """What is known of attributes, by the place of what has them."""
+        found: dict[Place, list[tuple[str, Role]]] = {}
+        for place, (evidence, role) in self._known.items():
+            if len(place.path) == _FIELD and evidence is not Evidence.NAME and not isinstance(place.root, cst.ClassDef):
+                found.setdefault(Place(place.root, place.path[:-1]), []).append((place.path[-1], role))
+        return found
 
     def _annotated(self, annotation: cst.Annotation | None) -> Role | None:
         if annotation is None:
@@ -310,6 +326,9 @@ class Roles:
         losses = (self.flow.place(func.value) for func in names if func.attr.value in ("backward", "detach", "item"))
         return {place for place in losses if place is not None}
 
+
+_FIELD = 2
+"""Words in the path of an attribute of a name."""
 
 _BUILTINS = {"list", "filter", "sum", "len", "print", "sorted", "chain", "tuple", "iter", "map", "zip", "enumerate"}
 

@@ -238,8 +238,16 @@ class TrainingStep:
     @property
     def changed_names(self) -> frozenset[str]:
         """What a conversion asks more of than before, so that code elsewhere may not use it: see `needing`."""
-        owners = ((f, blocks.method_class(self.tree, f)) for f in self.needing)
-        return frozenset((cls or f).name.value for f, cls in owners)
+        return frozenset(name for names in self.changed_in.values() for name in names)
+
+    @property
+    def changed_in(self) -> dict[str | None, set[str]]:
+        """The `changed_names` by the path of their file."""
+        found: dict[str | None, set[str]] = {}
+        for function in self.needing:
+            owner = blocks.method_class(self.tree, function) or function
+            found.setdefault(self.tree.path(function), set()).add(owner.name.value)
+        return found
 
     @property
     def needing(self) -> tuple[cst.FunctionDef, ...]:

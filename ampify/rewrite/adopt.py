@@ -172,6 +172,15 @@ class Adoption:
     def _maybe_self(self, function: Function) -> str | None:
         return self._self(function) if blocks.class_of(self.tree, function) is not None else None
 
+    def unknown_device(self) -> cst.BaseExpression | None:
+        """The device of a region, a field of a record (``args.device``), that the home of the scaler cannot name."""
+        homes = [self._home_device(home) for home in self.step.reach.homes]
+        if all(device.expression is not None or device.flag is not None for device in homes):
+            return None
+        apart = (r.function for r in self.step.regions if self._visible(r.function) is None)
+        named = (self.devices.seen_from(function).expression for function in apart)
+        return next((device for device in named if isinstance(device, cst.Attribute)), None)
+
     # ------------------------------------------------------------------ whether it is on
 
     def _on(self, device: Device, kind: str, function: Function, before: cst.CSTNode | None = None) -> str:

@@ -109,18 +109,18 @@ class Decision:
                 return first
         return None
 
+    def called_from(self, caller: str) -> Decision:
+        """A refusal for unseen calls that names the file they are in."""
+        assert self.uncalled is not None
+        reason = f"`{caller}` uses `{self.uncalled.uncalled}`, and is not rewritten together with it"
+        return Decision(self.step, Refusal((replace(self.uncalled, reason=reason),)))
+
     def refused(self, code: str) -> Obstacle | None:
         """The obstacle that this step is refused for, if it is the business of rule ``code``."""
         match self.outcome:
             case Refusal((first, *_)) if first.code == code:
                 return first
         return None
-
-
-def called_from(step: TrainingStep, obstacle: Obstacle, caller: str) -> Decision:
-    """A refusal that names the file whose calls give the optimizer."""
-    reason = f"`{caller}` calls `{obstacle.uncalled}`, and is not rewritten together with it"
-    return Decision(step, Refusal((replace(obstacle, reason=reason),)))
 
 
 _ORDER = (
@@ -156,6 +156,9 @@ def decide(
         obstacle = Obstacle("AMP017", step.tree.span(error.node), error.reason)
         return Decision(step, Refusal((obstacle,)))
     adoption = Adoption(step, settings, placement, asked.wishes, asked.scale)
+    if scaling and (unknown := adoption.unknown_device()) is not None:
+        reason = f"where the scaler would be made, `{step.tree.text(unknown)}` is not known"
+        return Decision(step, Refusal((Obstacle("AMP017", step.tree.span(unknown), reason),)))
     try:
         fix = _conversion(adoption)
     except Unsaid as error:

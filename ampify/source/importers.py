@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -20,19 +20,20 @@ def importer_of(path: Path, names: Collection[str], known: Collection[Path]) -> 
     module."""
     if not path.is_file():
         return None
-    return _importer(path, names, known, _CODE)
+    return next(_importers(path, names, known, _CODE), None)
 
 
 def caller_of(path: Path, name: str) -> Path | None:
     """A file of the project around ``path``, or a page of its documentation, that uses the function, or the class and
-    its method, ``name`` of it."""
+    its method, ``name`` of it, and does not just hand it on."""
     outside, _, method = name.partition(".")
-    return _importer(path, {outside}, (), (*_CODE, ".md"), method.encode()) if path.is_file() else None
+    found = _importers(path, {outside}, (), (*_CODE, ".md"), method.encode()) if path.is_file() else iter(())
+    return next((file for file in found if file.name != "__init__.py"), None)
 
 
-def _importer(
+def _importers(
     path: Path, names: Collection[str], known: Collection[Path], suffixes: tuple[str, ...], word: bytes = b""
-) -> Path | None:
+) -> Iterator[Path]:
     stem = path.parent.name if path.stem == "__init__" else path.stem
     needles = [name.encode() for name in names]
     for other, raw in _sources(_project(path.resolve()), suffixes):
@@ -44,8 +45,7 @@ def _importer(
             and any(n in raw for n in needles)
             and _uses(raw, stem, names)
         ):
-            return other
-    return None
+            yield other
 
 
 def project_file(path: Path, imported: str) -> Path | None:
@@ -118,7 +118,7 @@ def _uses(raw: bytes, stem: str, names: Collection[str]) -> bool:
     except (SyntaxError, ValueError, RecursionError):
         return False
     nodes = [*ast.walk(tree)]
-    modules = {stem, *(alias.asname for node in nodes for alias in _aliases(node, stem) if alias.asname)}
+    modules = {alias.asname or stem for node in nodes for alias in _aliases(node, stem)}
     for node in nodes:
         match node:
             case ast.ImportFrom(module=module) if (module or "").rpartition(".")[2] == stem:
