@@ -39,6 +39,7 @@ class Step:
     optimizers: tuple[str, ...] = ("optimizer",)
     losses: tuple[str, ...] = ("loss",)
     scaler: str | None = None
+    framework: None = None
     graph: Graph = field(default_factory=Graph)
 
 
