@@ -36,7 +36,6 @@ class Step:
     changed_names: frozenset[str] = frozenset()
     changed_in: dict[str, set[str]] = field(default_factory=dict)
     changed_classes: frozenset[str] = frozenset()
-    framework: None = None
     models: tuple[str, ...] = ("model",)
     optimizers: tuple[str, ...] = ("optimizer",)
     losses: tuple[str, ...] = ("loss",)
@@ -116,7 +115,6 @@ def fakes(monkeypatch):
         "ampify.rewrite.plan": {
             "decide": lambda step, settings, importer=None, owned=1, asked=None: Decision(step),
             "Asked": object,
-            "called_from": None,
         },
         "ampify.rewrite.prove": {"prove": prove, "ProofFailed": ProofFailed},
         "ampify.rewrite.erase": {"erase_text": erase_text, "EraseFailed": EraseFailed},
