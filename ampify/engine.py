@@ -183,8 +183,8 @@ def fix_texts(
 def _mended(group: Group, run: Run) -> list[FileReport]:
     from ampify.syntax.tree import Unreadable
 
-    inspection = _focused(group, run)
     try:
+        inspection = _focused(group, run)
         return [*group.separate(inspection.mend(group.text), inspection.settings)]
     except (Unreadable, RecursionError):
         alone = [Group((document,)) for document in group.documents] if len(group.paths) > 1 else []
@@ -299,8 +299,8 @@ def _visit_together(group: Group, run: Run, work: Work) -> list[_Outcome] | None
     """Work on several files as one text, and write all of them or none; None: they are to be visited one by one."""
     from ampify.syntax.tree import Unreadable
 
-    inspection = _focused(group, run)
     try:
+        inspection = _focused(group, run)
         report = work(group.documents[0], inspection)
     except (Unreadable, RecursionError):
         return None
@@ -318,6 +318,8 @@ def _visit_together(group: Group, run: Run, work: Work) -> list[_Outcome] | None
 
 def _focused(group: Group, run: Run) -> Inspection:
     """What a group is looked at with; of the only step that is wanted, with its line in the whole text."""
+    if group.around and not _differentiates(group.alone):
+        group = group.alone
     first, *others = map(str, group.paths)
     settings = run.inspection(group.own[0])
     found = replace(settings, path=first, others=tuple(others), owned=len(group.own), part=Part(group.text))
@@ -326,6 +328,17 @@ def _focused(group: Group, run: Run) -> Inspection:
     source = SourceText(group.text)
     number = [path.resolve() for path in group.own].index(run.step.path.resolve())
     return replace(found, line=source.line(source.files[number].start) + run.step.line - 1)
+
+
+def _differentiates(group: Group) -> bool:
+    """Whether a training step begins in the group: what is around it is read for that alone."""
+    from ampify.model.find import differentiates
+    from ampify.model.summary import calls_scaler, may_differentiate
+    from ampify.syntax.tree import Tree
+
+    if calls_scaler(text := group.text):
+        return True
+    return may_differentiate(text) and differentiates(Tree(text, [*map(str, group.paths)]))
 
 
 def _written(group: Group, outcomes: Sequence[_Outcome], run: Run) -> bool:

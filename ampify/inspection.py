@@ -109,7 +109,11 @@ class Inspection:
 
     def decisions(self, text: str) -> Iterator[tuple[TrainingStep, Decision]]:
         """The training steps, each with what is decided on it."""
+        from ampify.model.summary import may_differentiate
+
         source = SourceText(text)
+        if self.line is None and not may_differentiate(text):
+            return iter(())
         found = self._decided(self._model(text), self._focus(text))
         return ((step, decision) for step, decision in found if source.file(step.span.start) < self.owned)
 
@@ -118,7 +122,7 @@ class Inspection:
         from ampify.syntax.tree import Tree
 
         with warnings.catch_warnings(action="ignore"):  # of the compiler, such as invalid escapes
-            return read(Tree(text, self.paths), self.settings.target_torch, self.settings.line_length)
+            return read(Tree(text, self.paths), self.settings.target_torch, self.settings.line_length, self.owned)
 
     def _find(self, text: str, focus: int | None) -> list[Diagnostic]:
         """Every finding, ignored ones too."""

@@ -32,6 +32,11 @@ class Group:
         return tuple(document.path for document in (*self.documents, *self.around))
 
     @property
+    def alone(self) -> Group:
+        """Without what is around it."""
+        return Group(self.documents)
+
+    @property
     def text(self) -> str:
         return SEAM.join(document.parts[0].text for document in (*self.documents, *self.around))
 

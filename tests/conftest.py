@@ -57,7 +57,7 @@ class ProofFailed(Exception):
     pass
 
 
-def read(tree, target, line_length):
+def read(tree, target, line_length, owned):
     if "crash" in tree.source.text:
         raise KeyError("a bug")
     words = [Word(m[0], Span(*m.span())) for m in re.finditer(r"\w+", tree.source.text)]

@@ -159,13 +159,21 @@ def test_files_without_torch_are_not_parsed(tmp_path):
 
 
 def test_steps(tmp_path):
-    (tmp_path / "a.py").write_text(NEEDLE + TestStep.TEXT)
+    (tmp_path / "a.py").write_text(NEEDLE + TestStep.TEXT + "    loss.backward()\n")
     rows, report = steps([tmp_path], Run())
     assert [(row.line, row.where, row.decision, row.code) for row in rows] == [
         (2, "step_a", "convert", "AMP806"),
         (5, "step_b", "convert", "AMP806"),
     ]
     assert report.status == 0
+
+
+def test_steps_does_not_read_what_can_begin_none_but_says_what_does_not_parse(tmp_path):
+    (tmp_path / "a.py").write_text(NEEDLE + TestStep.TEXT + "    backward = 1\n")
+    (tmp_path / "b.py").write_text(NEEDLE + "f(\n")
+    rows, report = steps([tmp_path], Run())
+    assert rows == []
+    assert [d.code for file in report.files for d in file.diagnostics] == ["AMP900"]
 
 
 def test_erase(tmp_path):

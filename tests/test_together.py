@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from ampify.diagnostic import Diagnostic
 from ampify.engine import Mode, Run, check
+from ampify.inspection import Inspection
 from ampify.model.project import Project, Unit
 from ampify.model.summary import summarize
 from ampify.source import files
@@ -106,6 +108,44 @@ class TestReports:
         text = (project / "main.py").read_text("utf-8")
         assert found
         assert all("autocast" in text[d.span.start : d.span.end] for d in found)
+
+
+class TestAround:
+    """What is around a group is read where a step begins in the group, not where a framework differentiates."""
+
+    READ = """\
+import torch
+from accelerate import Accelerator
+from nets import build
+accelerator = Accelerator()
+model = build()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for x in range(3):
+    optimizer.zero_grad()
+    loss = model(x)
+    {}
+    optimizer.step()
+"""
+
+    def read(self, folder: Path, backward: str, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+        (folder / "train.py").write_text(self.READ.format(backward), "utf-8")
+        (folder / "nets.py").write_text("import torch\ndef build():\n    return torch.nn.Linear(2, 1)\n", "utf-8")
+        (folder / "other.py").write_text("from nets import build\nbuild()\n", "utf-8")
+        found, find = list[tuple[str, ...]](), Inspection._find
+
+        def seen(inspection: Inspection, text: str, focus: int | None) -> list[Diagnostic]:
+            found.append(tuple(Path(path).name for path in inspection.paths))
+            return find(inspection, text, focus)
+
+        monkeypatch.setattr(Inspection, "_find", seen)
+        assert not check([folder], Run()).errors
+        return found
+
+    def test_of_a_step(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert ("train.py", "nets.py") in self.read(tmp_path, "loss.backward()", monkeypatch)
+
+    def test_of_a_framework(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert ("train.py",) in self.read(tmp_path, "accelerator.backward(loss)", monkeypatch)
 
 
 class TestWriting:

@@ -11,7 +11,7 @@ from ampify.model.acts import Acts
 from ampify.model.amp import AmpFacts
 from ampify.model.flow import Flow, Place, params
 from ampify.model.forward import Forward
-from ampify.model.frameworks import find_frameworks
+from ampify.model.frameworks import Frameworks, find_frameworks
 from ampify.model.obstacles import Obstacles
 from ampify.model.protocol import checked
 from ampify.model.reach import Reaching
@@ -30,22 +30,35 @@ from ampify.model.step import (
     Unscale,
     Update,
 )
-from ampify.model.uses import find_uses
 from ampify.syntax import blocks
 from ampify.syntax.blocks import Function
 from ampify.syntax.tree import Tree
 from ampify.syntax.walk import arguments, walk
 
 
-def read(tree: Tree, target: tuple[int, int] | None = None, line_length: int = 88) -> FileModel:
-    """The model of one file, or of several that belong together."""
+def read(
+    tree: Tree, target: tuple[int, int] | None = None, line_length: int = 88, owned: int | None = None
+) -> FileModel:
+    """The model of one file, or of several that belong together; of steps those that the first ``owned`` act in."""
+    acts, frameworks = _acts(tree)
+    wanted = tree.modules[:owned]
+    groups = (group for group in _groups(acts) if any(tree.module(act.node) in wanted for act in group))
+    steps = tuple(checked(_describe(acts, group)) for group in groups)
+    return FileModel(acts.code, target, steps, frameworks, line_length)
+
+
+def differentiates(tree: Tree) -> bool:
+    """Whether a training step begins anywhere: a loss is differentiated, by no framework."""
+    acts, frameworks = _acts(tree)
+    found = (act for each in acts.direct.values() for act in each if isinstance(act, Backward))
+    return any(tree.span(act.node) not in frameworks.differentiating for act in found)
+
+
+def _acts(tree: Tree) -> tuple[Acts, Frameworks]:
     flow = Flow(tree)
     code = Code(tree, flow, Roles(flow), AmpFacts(tree))
     frameworks = find_frameworks(tree, code.roles.instances)
-    acts = Acts(code, frameworks.differentiating)
-    steps = tuple(checked(_describe(acts, group)) for group in _groups(acts))
-    uses = tuple(find_uses(tree, target))
-    return FileModel(code, target, steps, uses, frameworks, line_length)
+    return Acts(code, frameworks.differentiating), frameworks
 
 
 # ---------------------------------------------------------------------- which acts belong together

@@ -322,9 +322,15 @@ class FileModel:
     code: Code
     target: tuple[int, int] | None
     steps: tuple[TrainingStep, ...]
-    uses: tuple[ApiUse, ...]
     frameworks: Frameworks
     line_length: int
+
+    @property
+    def uses(self) -> tuple[ApiUse, ...]:
+        """The references to APIs of PyTorch and Apex."""
+        from ampify.model.uses import find_uses  # not for those who only want the steps
+
+        return tuple(find_uses(self.code.tree, self.target))
 
 
 __all__ = [

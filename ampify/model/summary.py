@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ampify.source.text import SEAM
 from ampify.syntax.links import member
 
 _ACTS = {"backward", "zero_grad"}
@@ -51,6 +52,24 @@ def summarize(path: str, text: str) -> FileSummary | None:
         path, len(text), tuple(_imports(nodes)), tuple(_module(node) for node in stars),
         tuple(_parts(tree)),
     )  # fmt: skip
+
+
+def may_differentiate(text: str) -> bool:
+    """Whether a training step can begin in the files of a text; True where one does not parse."""
+    try:
+        nodes = [node for part in text.split(SEAM) for node in ast.walk(ast.parse(part))]
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return True
+    return "autograd" in text or calls_scaler(text) or any(map(_is_backward, nodes))
+
+
+def calls_scaler(text: str) -> bool:
+    """Whether ``loss_scaler(loss, optimizer)`` may go backward in a text: what is around it tells what that is."""
+    return "scaler" in text.lower()
+
+
+def _is_backward(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "backward"
 
 
 def _imports(nodes: list[ast.AST]) -> Iterator[tuple[str, str]]:

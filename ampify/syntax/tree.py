@@ -78,11 +78,11 @@ class Tree:
             line = self.source.line(self.source.files[0].end)
             raise Unreadable("AMP900", "source code cannot contain null bytes", line)
         parts = [text[span.start : span.end] for span in self.source.files]
-        self.asts = [_parse(part) for part in parts]
         read = [_read(part, parts[:number].count(part)) for number, part in enumerate(parts)]
-        self.modules = [module for module, _ in read]
+        self.asts = [syntax for syntax, _, _ in read]
+        self.modules = [module for _, module, _ in read]
         self._spans: dict[cst.CSTNode, Span] = {}
-        for (_, spans), file in zip(read, self.source.files, strict=True):
+        for (_, _, spans), file in zip(read, self.source.files, strict=True):
             self._spans |= _shifted(spans, file.start) if file.start else spans
 
     @cached_property
@@ -142,9 +142,9 @@ class Tree:
 
 
 @lru_cache(_REMEMBERED)
-def _read(text: str, _twin: int) -> tuple[cst.Module, dict[cst.CSTNode, Span]]:
+def _read(text: str, _twin: int) -> tuple[ast.Module, cst.Module, dict[cst.CSTNode, Span]]:
     """A file and the spans of its nodes; files with equal texts in one tree are twins and share no nodes."""
-    spans: dict[cst.CSTNode, Span] = {}
+    syntax, spans = _parse(text), dict[cst.CSTNode, Span]()
     try:
         module = cst.parse_module(text)
         positions = _Positions(module, spans)
@@ -155,7 +155,7 @@ def _read(text: str, _twin: int) -> tuple[cst.Module, dict[cst.CSTNode, Span]]:
         raise Unreadable("AMP905", "The file is nested too deeply to be analysed") from None
     if "".join(positions.tokens) != text:
         raise Unreadable("AMP905", "LibCST does not reproduce this file byte for byte, so it is left alone")
-    return module, spans
+    return syntax, module, spans
 
 
 def _shifted(spans: dict[cst.CSTNode, Span], start: int) -> dict[cst.CSTNode, Span]:
