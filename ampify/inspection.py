@@ -19,7 +19,8 @@ from ampify.source.text import SourceText, Span
 
 if TYPE_CHECKING:
     from ampify.model.step import FileModel, TrainingStep
-    from ampify.rewrite.plan import Decision
+    from ampify.rewrite.migrate import Migration
+    from ampify.rewrite.plan import Asked, Decision
 
 ROUNDS = 10
 _REPORT = "this is a bug in ampify, please report it together with these lines"
@@ -143,7 +144,7 @@ class Inspection:
 
     def _subjects(self, model: FileModel, focus: int | None) -> Iterator[Any]:
         if focus is None:
-            yield from (model, *model.uses)
+            yield from (model, *model.uses, *self._migrations(model))
         for step, decision in self._decided(model, focus):
             if step.framework is None:
                 yield step
@@ -154,11 +155,18 @@ class Inspection:
         for step in model.steps if focus is None else self._steps_at(model, focus):
             yield step, self._decide(step)
 
-    def _decide(self, step: TrainingStep) -> Decision:
-        from ampify.rewrite.plan import decide  # only where there is a step
+    def _migrations(self, model: FileModel) -> Iterator[Migration]:
+        if "apex" not in model.code.tree.source.text:
+            return
+        from ampify.rewrite.migrate import migrations  # only where there may be Apex
+
+        yield from migrations(model, self._decide, self.owned)
+
+    def _decide(self, step: TrainingStep, asked: Asked | None = None) -> Decision:
+        from ampify.rewrite.plan import Asked, decide  # only where there is a step
 
         elsewhere = self.part.names(step.changed_names | step.changed_classes) or self._importer(step)
-        decision = decide(step, self.settings, elsewhere, self.owned)
+        decision = decide(step, self.settings, elsewhere, self.owned, asked or Asked())
         if (unseen := decision.uncalled) is None or self.part.fragment:
             return decision
         caller = caller_of(Path(self._path(SourceText(step.tree.source.text), unseen.span.start)), unseen.uncalled)

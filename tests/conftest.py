@@ -62,7 +62,7 @@ def read(tree, target, line_length):
         raise KeyError("a bug")
     words = [Word(m[0], Span(*m.span())) for m in re.finditer(r"\w+", tree.source.text)]
     steps = [Step(Span(*m.span()), m[1]) for m in re.finditer(r"def (step_\w+)\(\):\n(?: .*\n)+", tree.source.text)]
-    return SimpleNamespace(uses=tuple(words), steps=tuple(steps))
+    return SimpleNamespace(code=SimpleNamespace(tree=tree), uses=tuple(words), steps=tuple(steps))
 
 
 class EraseFailed(Exception):
@@ -112,7 +112,10 @@ def fakes(monkeypatch):
     """Fake model, planner, eraser, proof and rules."""
     functions = {
         "ampify.model.find": {"read": read},
-        "ampify.rewrite.plan": {"decide": lambda step, settings, importer=None, owned=1: Decision(step)},
+        "ampify.rewrite.plan": {
+            "decide": lambda step, settings, importer=None, owned=1, asked=None: Decision(step),
+            "Asked": object,
+        },
         "ampify.rewrite.prove": {"prove": prove, "ProofFailed": ProofFailed},
         "ampify.rewrite.erase": {"erase_text": erase_text, "EraseFailed": EraseFailed},
     }

@@ -104,6 +104,32 @@ class Net(LightningModule):
         assert 'Trainer(precision="16-mixed")' in step.reason
         assert step.losses == ("loss",)
 
+    @pytest.mark.parametrize(
+        ("base", "method", "owner"),
+        [
+            ("transformers import Trainer", "training_step(self, model, inputs)", "self.accelerator"),
+            ("fairseq.tasks import FairseqTask", "train_step(self, sample, model, criterion, optimizer)", "optimizer"),
+        ],
+    )
+    def test_an_object_that_a_base_class_brings_along(self, tmp_path, base, method, owner):
+        text = f"""\
+import torch
+from {base}
+class Own({base.split()[-1]}):
+    def {method}:
+        loss = model(1).sum()
+        {owner}.backward(loss)
+        return loss
+"""
+        (step,) = found(tmp_path, own=text)
+        assert (step.decision, step.code, step.losses) == ("leave alone", "AMP701", ("loss",))
+
+    def test_a_tensor_in_such_a_class(self, tmp_path):
+        text = "import torch\nfrom lightning import LightningModule\nclass Own(LightningModule):\n"
+        text += "    def backward(self, loss, *args):\n        loss.backward(*args)\n"
+        (step,) = found(tmp_path, own=text)
+        assert (step.decision, step.losses) == ("refuse", ("loss",))
+
     def test_an_engine(self, tmp_path):
         text = HEAD + "import deepspeed\nengine, opt, _, _ = deepspeed.initialize(model=net)\n"
         (step,) = found(tmp_path, train=text + LOOP.format("engine.backward(loss)"))
@@ -116,6 +142,14 @@ class Net(LightningModule):
         text = HEAD + "from accelerate import Accelerator\naccelerator = Accelerator() if many else None\n"
         after, _ = fix_text(text + LOOP.format(either), Settings())
         assert "GradScaler" not in after
+
+    def test_a_loop_of_its_own_below_it_is_converted(self):
+        theirs = f"from accelerate import Accelerator\n{MADE['name']}"
+        other = "clone = nn.Linear(4, 2).to(device)\nother = torch.optim.SGD(clone.parameters(), lr=0.1)\n"
+        ours = LOOP.format("loss.backward()").replace("opt.", "other.").replace("net", "clone")
+        after, _ = fix_text(HEAD + theirs + other + ours, Settings())
+        assert "scaler.step(other)" in after
+        assert theirs.partition("\n")[2] in after
 
     def test_a_loop_of_its_own_beside_it_is_converted(self):
         own = HEAD + LOOP.format("loss.backward()")
@@ -209,6 +243,11 @@ def gradient(p):
         (step,) = found(tmp_path, train=text)
         assert (step.decision, step.code, step.losses) == ("refuse", "AMP017", ("loss",))
         assert step.reason == f"`{owner}.backward` {NOBODYS}"
+
+    def test_the_step_that_follows_need_not_be_in_sight(self, tmp_path):
+        text = HEAD + "def train_step(model, optimizer, x):\n    loss = model(x).sum()\n    optimizer.backward(loss)\n"
+        (step,) = found(tmp_path, train=text)
+        assert (step.code, step.reason) == ("AMP017", f"`optimizer.backward` {NOBODYS}")
 
     def test_an_object_that_is_given_the_loss(self, tmp_path):
         text = f"{HEAD}from engines import Engine\nengine = Engine(net)\n"

@@ -213,6 +213,15 @@ def test_what_cannot_be_told_is_reported_and_stays(text: str) -> None:
     assert check_text(text, OLD, "probe.py")
 
 
+def test_a_name_for_it_is_told_where_it_is_made_and_called() -> None:
+    text = (
+        "import torch\nfrom contextlib import suppress\nmixed = suppress\nif on:\n    mixed = torch.cuda.amp.autocast\n"
+        "train(model, mixed)\nif mixed is not suppress: train(model, context=mixed)\nwith mixed(): pass\n"
+    )
+    found = check_text(text, OLD, "probe.py")
+    assert [text.count("\n", 0, each.span.start) + 1 for each in found] == [5, 8]
+
+
 @pytest.mark.parametrize("text", [*probes(UNSAID)])
 def test_what_is_right_is_not_reported(text: str) -> None:
     assert not check_text(text, OLD, "probe.py")

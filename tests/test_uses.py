@@ -159,6 +159,11 @@ def test_names_that_sound_like_a_flag(name: str, expected: bool) -> None:
         ),
         ("import torch\nif a:\n    f = torch.cuda.amp.autocast\nelse:\n    f = g\nf()\n", True, False),
         (
+            "import torch\nx = torch.amp.f() if mine._TORCH_GREATER_EQUAL_2_4 else torch.cuda.amp.autocast()\n",
+            False,
+            True,
+        ),
+        (
             "import torch\ntry:\n    torch.f('cuda')\nexcept TypeError:\n    torch.cuda.amp.autocast()\n",
             False,
             True,

@@ -380,8 +380,8 @@ class Dtypes:
             return self._methods(func, "forward")
         if isinstance(func, cst.Attribute) and self.roles.of(func.value) is Role.MODULE:
             return self._methods(func.value, func.attr.value) if func.attr.value not in words.SAME_OBJECT else []
-        place = self.flow.place(func)
-        return self._methods(func, "forward") if place is not None and any(self.flow.assigned(place)) else []
+        found = self._methods(func, "forward")
+        return found if found != [func] else []
 
     def _methods(self, node: cst.BaseExpression, name: str) -> list[cst.CSTNode]:
         """The methods of a module that may run; what made the module where it is of a library, or not in sight."""

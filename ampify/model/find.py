@@ -196,9 +196,11 @@ def _join_stepless(acts: Acts, union: _Union) -> None:
 
 
 def _join_by_scope(acts: Acts, union: _Union) -> None:
-    """Optimizers of one scope or class share one scaler; those that take closures take no part in it."""
+    """Optimizers of one scope or class share one scaler; those with closures and a framework's take no part in it."""
     scopes: dict[object, list[Act]] = {}
     for group in union.groups():
+        if any(isinstance(a, Backward) and a.framework is not None for a in group):
+            continue
         steps = [a for a in group if isinstance(a, OptimizerStep)]
         closed = any(isinstance(a.node, cst.Call) and a.scaler is None and a.node.args for a in steps)
         for root in {p.root for a in steps for p in _origins(acts, a.optimizer, frozenset()) if not closed}:
@@ -241,7 +243,7 @@ def _describe(acts: Acts, group: list[Act]) -> TrainingStep:
     obstacles: list[Obstacle] = [*Obstacles(acts, [*every], forward).all()]
     checkpoints = tuple(_checkpoints(code, steps))
     states = [node for c in checkpoints if (node := c.load or c.display or c.named) is not None]
-    reaching = Reaching(code).used_at([*_used(every, forward, acts), *states])
+    reaching = Reaching(code).used_at([*_used(every, forward, acts, states), *states])
     needing = dict.fromkeys([*functions, *(r.function for r in forward.runs.found)])
     inner = [a.function for a in others if isinstance(a, InnerGradient | GradientUse)]
     reach = reaching.solve(
@@ -262,9 +264,10 @@ def _between(acts: Acts, functions: Iterable[Function]) -> list[Function]:
     return [*found]
 
 
-def _used(every: Iterable[Act], forward: Forward, acts: Acts) -> Iterator[cst.CSTNode]:
-    """Where the scaler will be named, and the calls that lead there."""
+def _used(every: Iterable[Act], forward: Forward, acts: Acts, states: Iterable[cst.CSTNode]) -> Iterator[cst.CSTNode]:
+    """Where the scaler will be named, and the calls that lead there or to where its state is saved or restored."""
     functions = {a.function for a in every} | {r.function for r in forward.runs.found}
+    functions |= {acts.flow.function(state) for state in states}
     yield from (act.node for act in every)
     yield from (region.first for region in forward.runs.found)
     for function in acts.flow.functions:

@@ -284,6 +284,7 @@ class Forward:
         if isinstance(self.flow.named(func), cst.ClassDef) or records.given(self.flow, call):
             return False
         known = isinstance(func, cst.Name) and func.value in PLAIN_CALLS
+        known |= bool(self.flow.names.imported(func) & words.MODULE_WRAPPERS)
         return not known and any(self.roles.of(a.value) is Role.MODULE for a in call.args)
 
     # ------------------------------------------------------------------ islands

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import libcst as cst
 
-from ampify.model.flow import Definition, Flow, How, Place
+from ampify.model.flow import Definition, Flow, How, Place, params
 from ampify.model.instances import Instances
 from ampify.source.text import Span
+from ampify.syntax import blocks
 from ampify.syntax.tree import Tree
 from ampify.syntax.walk import arguments, dotted
 
@@ -254,16 +255,29 @@ class _Finder:
                     if name == "backward" and given_loss(call):
                         yield FrameworkBackward(self.tree.span(call), types)
         for call in self.flow.calls:
-            if given_loss(call) and (bases := self._inherited(call.func)):
+            if given_loss(call) and (bases := self._inherited(call)):
                 yield FrameworkBackward(self.tree.span(call), bases)
 
-    def _inherited(self, func: cst.BaseExpression) -> frozenset[str]:
-        """The bases that give a class its ``self.manual_backward``."""
-        match func:
+    def _inherited(self, call: cst.Call) -> frozenset[str]:
+        """The bases of the class that brings along what goes backward in one of its methods."""
+        function = self.flow.function(call)
+        cls = blocks.method_class(self.tree, function) if isinstance(function, cst.FunctionDef) else None
+        if cls is None or not isinstance(function, cst.FunctionDef) or not (bases := self._bases(cls)):
+            return frozenset()
+        match call.func:
             case cst.Attribute(value=cst.Name() as owner, attr=cst.Name(value="manual_backward")):
-                cls = self.flow.self_class(owner)
-                return self._bases(cls) if cls is not None else frozenset()
-        return frozenset()
+                brought = self.flow.self_class(owner) is not None
+            case cst.Attribute(value=cst.Attribute(value=cst.Name() as owner) as part, attr=cst.Name(value="backward")):
+                place = self.flow.place(part)
+                brought = (
+                    self.flow.self_class(owner) is cls and place is not None and not any(self.flow.assigned(place))
+                )
+            case cst.Attribute(value=cst.Name() as owner, attr=cst.Name(value="backward")):
+                given = {param.name.value for param in params(function)}
+                brought = owner.value in given and _overrides(function.name.value, bases)
+            case _:
+                brought = False
+        return bases if brought else frozenset()
 
     def _annotated(self, node: cst.CSTNode) -> frozenset[str]:
         if isinstance(node, cst.Param | cst.AnnAssign) and node.annotation is not None:
@@ -271,9 +285,21 @@ class _Finder:
         return frozenset()
 
 
+def _overrides(method: str, bases: frozenset[str]) -> bool:
+    """Whether a framework calls the method of classes with these bases to train."""
+    return any(
+        method in methods
+        for framework in FRAMEWORKS
+        for base, methods in framework.derives.items()
+        if base in framework.names(bases)
+    )
+
+
 def given_loss(call: cst.Call) -> bool:
     """Whether the object of the method is not the loss itself: that would be given options only."""
-    return bool(call.args) and (call.args[0].keyword is None or call.args[0].keyword.value == "loss")
+    if not call.args or call.args[0].star:
+        return False
+    return call.args[0].keyword is None or call.args[0].keyword.value == "loss"
 
 
 def _values(flow: Flow, definition: Definition) -> Iterator[cst.BaseExpression]:

@@ -6,7 +6,9 @@ convert all the same. What cannot be decided (a tensor's dtype, an index that ma
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
@@ -113,7 +115,7 @@ class Hazards:
         elif paths & words.NO_HALF or any(p.startswith(words.NO_HALF_MODULES) for p in paths):
             yield self._at(call, f"`{text}` has no kernel for half precision (AMP407)")
         elif name in words.OVERFLOWING and any(self._overflows(a) for a in arguments(call)):
-            yield from self._overfilled(call)
+            yield from self._overfilled(call, name)
         elif name in operators.STRICT and not paths:
             reason = f"`{text}` needs equal dtypes, and autocast may give it float16 beside float32 (AMP408)"
             yield from self._unequal(call, reason, self._operands(call, name))
@@ -131,15 +133,19 @@ class Hazards:
             reason = "multiplies a tensor with itself, and sums of squares may not fit float16 (AMP403)"
             yield self._at(node, f"`{self.tree.text(node)}` {reason}", scaling=True)
 
-    def _overfilled(self, call: cst.Call) -> Iterator[Obstacle]:
+    def _overfilled(self, call: cst.Call, name: str) -> Iterator[Obstacle]:
         """A number beyond float16 for a tensor that autocast may leave in it."""
-        method = isinstance(call.func, cst.Attribute) and not self.flow.names.imported(call.func)
-        given = [call.func.value] if method and isinstance(call.func, cst.Attribute) else []
-        given += [a for a in arguments(call) if not self._overflows(a)]
+        given = [*arguments(call)]
+        if isinstance(call.func, cst.Attribute) and not self.flow.names.imported(call.func):
+            given.insert(0, call.func.value)
+            given[1:2] = []  # the mask
+        elif name == "where":
+            given[:1] = []
+        filled = [a for a in (given if name == "where" else given[:1]) if not self._overflows(a)]
         text = self.tree.text(call.func)
         reason = f"`{text}` is given a number that float16 cannot hold, so it would raise or become infinite (AMP403)"
         for device, dtypes in self._dtypes.items():
-            if not dtypes.unchanged(given):
+            if not dtypes.unchanged(filled):
                 yield self._at(call, reason, scaling=True, cpu=device == "cpu")
                 return
 
@@ -153,7 +159,7 @@ class Hazards:
     def _overflows(self, node: cst.BaseExpression) -> bool:
         """A literal beyond float16, one name looked through; an infinity does fit."""
         if isinstance(node, cst.Call):
-            return any(self._overflows(a) for a in arguments(node))
+            return abs(_number(node)) > words.LARGEST_HALF or any(self._overflows(a) for a in arguments(node))
         place = self.flow.place(node)
         made = [d.value for d in self.flow.assigned(place) if d.value is not None] if place is not None else []
         return any(abs(_number(value)) > words.LARGEST_HALF for value in (node, *made))
@@ -298,7 +304,7 @@ def _called(node: cst.BaseExpression) -> cst.BaseExpression:
 
 
 def _number(node: cst.CSTNode) -> float:
-    """The value of a literal number, its sign included; 0 for anything else."""
+    """The value of a literal number, or of ``float("-1e9")``, its sign included; 0 for anything else."""
     match node:
         case cst.Integer() | cst.Float():
             return float(node.evaluated_value)
@@ -306,6 +312,15 @@ def _number(node: cst.CSTNode) -> float:
             return -_number(inner)
         case cst.UnaryOperation(operator=cst.Plus(), expression=inner):
             return _number(inner)
+        case cst.Call(func=cst.Name(value="float"), args=[cst.Arg(value=cst.SimpleString(evaluated_value=str(text)))]):
+            return _parsed(text)
+    return 0.0
+
+
+def _parsed(text: str) -> float:
+    """The finite number that a string is."""
+    with suppress(ValueError):
+        return float(text) if math.isfinite(float(text)) else 0.0
     return 0.0
 
 

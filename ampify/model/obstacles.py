@@ -232,6 +232,8 @@ class Obstacles:
                     "AMP015", self.steps[0].node, "its optimizer changes an input, not the parameters of a module"
                 )
             return
+        if any(act.by is not None for act in self.backwards):
+            return  # what this object does next need not be in sight
         first = self.backwards[0]
         file = self.tree.module(first.node)
         acts = (a for f, found in self.acts.direct.items() if self.tree.module(f) is file for a in found)

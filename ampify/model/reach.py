@@ -348,7 +348,7 @@ class Reaching:
         """An evaluation that takes the scaler along cannot come before the optimizer is made."""
         for call, called, caller in self.calls:
             for home in self.homes:
-                if home.function is caller and self.tree.span(call).start < self.tree.span(home.after).start:
+                if home.function is caller and self.tree.span(call).start < self.tree.span(home.after).end:
                     self._refuse(
                         call, f"`{called.name.value}` is called here before there is an optimizer and a scaler"
                     )

@@ -22,7 +22,7 @@ _DTYPES = re.compile(r"torch\.(float|double|half|bfloat16|float\d+\w*|complex\d+
 _BOOL_CALLS = {"torch.cuda.is_available", "torch.cuda.is_bf16_supported", "torch.backends.mps.is_available",
                "torch.distributed.is_available", "torch.distributed.is_initialized"}  # fmt: skip
 _VERSION = re.compile(
-    r"^hasattr$|^(Loose)?Version$|(?i:__version__|torch_?(version|\d|(ge|gt|le|lt)_?\d)|parse_version)",
+    r"^hasattr$|^(Loose)?Version$|(?i:__version__|torch_?(version|((ge|gt|le|lt|greater|less|than|equal)_?)*\d)|parse_version)",
 )
 _FLAG = re.compile(
     r"_*((use|with|enable|do|is)_?)?((native|torch|cuda)_)?"
@@ -117,6 +117,12 @@ class ApiUse:
     @property
     def arguments(self) -> tuple[Argument, ...]:
         return tuple(_argument(self.tree, arg) for arg in self._call.args) if self._call else ()
+
+    @property
+    def passed_on(self) -> bool:
+        """Whether a name that the file has assigned it to is only handed on: the assignment is a reference itself."""
+        bindings = self.tree.names.scope[self.name].lookup(self.name.value)
+        return self.how is How.OTHER and any(binding.how is Bound.ASSIGN for binding in bindings)
 
     @property
     def assigned(self) -> bool:

@@ -38,7 +38,7 @@ HOUSEKEEPING = SAME_OBJECT | {
     "named_children", "state_dict", "load_state_dict", "zero_grad", "no_sync", "add_module", "register_buffer",
     "register_parameter", "register_forward_hook", "register_forward_pre_hook", "get_parameter", "get_submodule",
     "save_pretrained", "gradient_checkpointing_enable", "compile", "reset_parameters", "init_weights", "extra_repr",
-    "type", "print", "save", "load", "size", "summary",
+    "type", "print", "save", "load", "size", "summary", "append", "extend", "insert",
 }  # fmt: skip
 """Methods of a module that run no forward."""
 

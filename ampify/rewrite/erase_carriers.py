@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import libcst as cst
 
 from ampify.model.amp import AmpFacts
-from ampify.rewrite.cut import Cuts
+from ampify.rewrite.cut import Cuts, is_quiet
 from ampify.rewrite.erase_uses import Uses
 from ampify.rewrite.imports import AddedImport
 from ampify.syntax.blocks import small_statement_of
@@ -190,8 +190,10 @@ def _decides(facts: AmpFacts, value: cst.CSTNode) -> bool:
             return _decides(facts, inner)
         case cst.Call(func=cst.Name("bool"), args=[cst.Arg(value=inner)]):
             return _decides(facts, inner)
-        case cst.BooleanOperation(left=left, operator=cst.And(), right=right):
+        case cst.BooleanOperation(left=left, right=right):
             return _decides(facts, left) and _decides(facts, right)
+        case cst.Comparison():
+            return is_quiet(value)
     return _is_switch(facts, value)
 
 

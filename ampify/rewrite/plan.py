@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 import libcst as cst
 
 from ampify.config import OLDEST_TORCH, Settings
-from ampify.model.flags import Unheard
+from ampify.model.flags import Unheard, Wish
 from ampify.model.frameworks import Framework
 from ampify.model.step import Obstacle, TrainingStep
-from ampify.rewrite.adopt import Adoption
+from ampify.rewrite.adopt import Adoption, Unsaid
 from ampify.rewrite.edit import crowded
 from ampify.rewrite.placement import Misplaced, Placement, place
 from ampify.rewrite.prove import Erases
@@ -25,6 +25,18 @@ class RewritePlan:
     fix: Fix
     unheard: Unheard | None = None
     """An option of the script for mixed precision that it does not listen to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a program that comes from other AMP says about the one it is to have."""
+
+    wishes: tuple[Wish, ...] = ()
+    """What switches it on, by the function that did so."""
+    scale: tuple[str, ...] = ()
+    """Further arguments of the scaler."""
+    scaled: bool = False
+    """Its gradients have been scaled before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +130,12 @@ _ORDER = (
 """What says most about a step comes first: that its optimizer takes closures, before that its calls are not seen."""
 
 
-def decide(step: TrainingStep, settings: Settings, importer: str | None = None, owned: int = 1) -> Decision:
+def decide(
+    step: TrainingStep, settings: Settings, importer: str | None = None, owned: int = 1, asked: Asked = Asked()
+) -> Decision:
     """The decision for one step under ``settings``; ``importer`` is a file that imports what would change.
 
-    Of a text of several files, only the first ``owned`` may change.
+    Of a text of several files, only the first ``owned`` may change. ``asked`` is known of steps that used Apex.
     """
     if step.framework is not None:
         return Decision(step, Managed(step.framework))
@@ -130,7 +144,7 @@ def decide(step: TrainingStep, settings: Settings, importer: str | None = None, 
     if settings.target_torch is not None and settings.target_torch < OLDEST_TORCH:
         return Decision(step, Refusal((_too_old(step, settings.target_torch),)))
     scaling = settings.dtype == "float16" and settings.device != "cpu"
-    if obstacles := _in_the_way(step, settings, scaling):
+    if obstacles := _in_the_way(step, settings, scaling, asked):
         return Decision(step, Refusal(tuple(sorted(obstacles, key=lambda o: _ORDER.index(o.code)))))
     if importer is not None and scaling:
         return Decision(step, Refusal((_called_elsewhere(step, importer),)))
@@ -141,21 +155,24 @@ def decide(step: TrainingStep, settings: Settings, importer: str | None = None, 
     except Misplaced as error:
         obstacle = Obstacle("AMP017", step.tree.span(error.node), error.reason)
         return Decision(step, Refusal((obstacle,)))
-    adoption = Adoption(step, settings, placement)
-    if scaling and (unknown := adoption.unknown_device()) is not None:
-        reason = f"where the scaler would be made, `{step.tree.text(unknown)}` is not known"
-        return Decision(step, Refusal((Obstacle("AMP017", step.tree.span(unknown), reason),)))
-    fix = _conversion(adoption)
+    adoption = Adoption(step, settings, placement, asked.wishes, asked.scale)
+    try:
+        fix = _conversion(adoption)
+    except Unsaid as error:
+        return Decision(step, Refusal((Obstacle("AMP017", step.span, str(error)),)))
     outside = next((e.span for e in fix.edits if step.tree.source.file(e.span.start) >= owned), None)
     return Decision(step, RewritePlan(fix, adoption.unheard) if outside is None else Refusal((_shared(step, outside),)))
 
 
-def _in_the_way(step: TrainingStep, settings: Settings, scaling: bool) -> list[Obstacle]:
+def _in_the_way(step: TrainingStep, settings: Settings, scaling: bool, asked: Asked) -> list[Obstacle]:
     """The obstacles that hold under ``settings``.
 
-    Without a scaler, closures are left as an unsafe conversion; with unsafe fixes, risks are taken.
+    Without a scaler, closures are left as an unsafe conversion; with unsafe fixes, risks are taken. A step that used
+    Apex has an accelerator, and its hooks have always seen scaled gradients.
     """
     passed = {"AMP018"} if settings.device in ("cpu", "cuda") else set()
+    if asked.scaled:
+        passed |= {"AMP014", "AMP018"}
     there = _there(step, settings)
     if not scaling:
         passed |= {o.code for o in there if o.scaling and (o.code != "AMP010" or settings.unsafe_fixes)}

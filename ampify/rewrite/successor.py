@@ -46,6 +46,7 @@ class Successor:
             and use.supports(self.since)
             and not (use.target and use.target < (2, 4) and use.scripted)
             and not use.version_switch
+            and not use.passed_on
             and use.paths.isdisjoint(self.new)
         )
 
