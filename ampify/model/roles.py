@@ -170,10 +170,14 @@ class Roles:
             self._learn(Place(target.root, (*target.path, name)), Evidence.FLOW, role)
 
     def _held_fields(self) -> dict[Place, list[tuple[str, Role]]]:
-        """What is known of attributes, by the place of what has them."""
+        """What is known of attributes, by the place of what has them.
+
+        Not devices: ``args.device = torch.device(args.device)`` may run before or after a function is given ``args``.
+        """
         found: dict[Place, list[tuple[str, Role]]] = {}
         for place, (evidence, role) in self._known.items():
-            if len(place.path) == _FIELD and evidence is not Evidence.NAME and not isinstance(place.root, cst.ClassDef):
+            held = len(place.path) == _FIELD and not isinstance(place.root, cst.ClassDef)
+            if held and evidence is not Evidence.NAME and role not in (Role.DEVICE, Role.DEVICE_NAME):
                 found.setdefault(Place(place.root, place.path[:-1]), []).append((place.path[-1], role))
         return found
 

@@ -27,7 +27,7 @@ _FLOAT = "\0"
 
 
 class Unsaid(ValueError):
-    """What is to switch mixed precision on cannot be read where it has to be known."""
+    """What switches mixed precision on, or the device, cannot be read where it has to be known."""
 
 
 class Adoption:
@@ -63,6 +63,7 @@ class Adoption:
         for home in self.step.reach.homes:
             yield from self._home(home)
         if self.scaling:
+            self._agree()
             yield from self._travel()
         for region in self.step.regions:
             yield from self._region(region)
@@ -172,14 +173,15 @@ class Adoption:
     def _maybe_self(self, function: Function) -> str | None:
         return self._self(function) if blocks.class_of(self.tree, function) is not None else None
 
-    def unknown_device(self) -> cst.BaseExpression | None:
-        """The device of a region, a field of a record (``args.device``), that the home of the scaler cannot name."""
+    def _agree(self) -> None:
+        """A region may be on a device, a field of a record (``args.device``), that the scaler's home cannot name."""
         homes = [self._home_device(home) for home in self.step.reach.homes]
         if all(device.expression is not None or device.flag is not None for device in homes):
-            return None
+            return
         apart = (r.function for r in self.step.regions if self._visible(r.function) is None)
-        named = (self.devices.seen_from(function).expression for function in apart)
-        return next((device for device in named if isinstance(device, cst.Attribute)), None)
+        for device in (self.devices.seen_from(function).expression for function in apart):
+            if isinstance(device, cst.Attribute):
+                raise Unsaid(f"where the scaler would be made, `{self.tree.text(device)}` is not known")
 
     # ------------------------------------------------------------------ whether it is on
 

@@ -156,9 +156,6 @@ def decide(
         obstacle = Obstacle("AMP017", step.tree.span(error.node), error.reason)
         return Decision(step, Refusal((obstacle,)))
     adoption = Adoption(step, settings, placement, asked.wishes, asked.scale)
-    if scaling and (unknown := adoption.unknown_device()) is not None:
-        reason = f"where the scaler would be made, `{step.tree.text(unknown)}` is not known"
-        return Decision(step, Refusal((Obstacle("AMP017", step.tree.span(unknown), reason),)))
     try:
         fix = _conversion(adoption)
     except Unsaid as error:
