@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -283,7 +284,7 @@ def _groups(found: Iterable[Path]) -> dict[Path, Group]:
             documents.append(decode(path, raw))
         except (OSError, Undecodable):  # told when it is visited
             continue
-        acting |= b"backward" in raw
+        acting |= b"backward" in raw or b"zero_grad" in raw
     gathered = gather(documents) if acting else []
     return {group.own[0]: group for group in gathered if len(group.paths) > 1}
 
@@ -336,7 +337,8 @@ def _differentiates(group: Group) -> bool:
     from ampify.model.summary import may_differentiate
     from ampify.syntax.tree import Tree
 
-    return may_differentiate(group.text) and differentiates(Tree(group.text, [*map(str, group.paths)]))
+    with warnings.catch_warnings(action="ignore"):
+        return may_differentiate(group.text) and differentiates(Tree(group.text, [*map(str, group.paths)]))
 
 
 def _written(group: Group, outcomes: Sequence[_Outcome], run: Run) -> bool:

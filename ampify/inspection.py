@@ -14,12 +14,13 @@ from ampify.rule import Rule
 from ampify.source.document import Located, Part, Place
 from ampify.source.edits import Applicability, Edit, Fix, choose, splice
 from ampify.source.ignores import Ignore, find_ignores
-from ampify.source.importers import importer_of, subclasser_of
+from ampify.source.importers import caller_of, importer_of, subclasser_of
 from ampify.source.text import SourceText, Span
 
 if TYPE_CHECKING:
     from ampify.model.step import FileModel, TrainingStep
-    from ampify.rewrite.plan import Decision
+    from ampify.rewrite.migrate import Migration
+    from ampify.rewrite.plan import Asked, Decision
 
 ROUNDS = 10
 _REPORT = "this is a bug in ampify, please report it together with these lines"
@@ -111,8 +112,9 @@ class Inspection:
         from ampify.model.summary import may_differentiate
 
         source = SourceText(text)
-        if self.line is None and not may_differentiate(text):
-            return iter(())
+        with warnings.catch_warnings(action="ignore"):
+            if self.line is None and not may_differentiate(text):
+                return iter(())
         found = self._decided(self._model(text), self._focus(text))
         return ((step, decision) for step, decision in found if source.file(step.span.start) < self.owned)
 
@@ -147,9 +149,10 @@ class Inspection:
 
     def _subjects(self, model: FileModel, focus: int | None) -> Iterator[Any]:
         if focus is None:
-            yield from (model, *model.uses)
+            yield from (model, *model.uses, *self._migrations(model))
         for step, decision in self._decided(model, focus):
-            yield step
+            if step.framework is None:
+                yield step
             if decision.word != "refuse" or not self.part.fragment:  # what an excerpt does not show is no finding
                 yield decision
 
@@ -157,11 +160,22 @@ class Inspection:
         for step in model.steps if focus is None else self._steps_at(model, focus):
             yield step, self._decide(step)
 
-    def _decide(self, step: TrainingStep) -> Decision:
-        from ampify.rewrite.plan import decide  # only where there is a step
+    def _migrations(self, model: FileModel) -> Iterator[Migration]:
+        if "apex" not in model.code.tree.source.text:
+            return
+        from ampify.rewrite.migrate import migrations  # only where there may be Apex
+
+        yield from migrations(model, self._decide, self.owned)
+
+    def _decide(self, step: TrainingStep, asked: Asked | None = None) -> Decision:
+        from ampify.rewrite.plan import Asked, decide  # only where there is a step
 
         elsewhere = self.part.names(step.changed_names | step.changed_classes) or self._importer(step)
-        return decide(step, self.settings, elsewhere, self.owned)
+        decision = decide(step, self.settings, elsewhere, self.owned, asked or Asked())
+        if (unseen := decision.uncalled) is None or self.part.fragment:
+            return decision
+        caller = caller_of(Path(self._path(SourceText(step.tree.source.text), unseen.span.start)), unseen.uncalled)
+        return decision.called_from(caller.name) if caller is not None else decision
 
     def _importer(self, step: TrainingStep) -> str | None:
         """A file whose calls, or classes, a conversion would have to change too."""
@@ -169,7 +183,7 @@ class Inspection:
         for path in map(Path, self.paths):
             if path.suffix not in (".py", ".pyi"):  # nobody imports a notebook or a page
                 continue
-            importer = importer_of(path, changed, known) if (changed := step.changed_names) else None
+            importer = importer_of(path, changed, known) if (changed := step.changed_in.get(str(path))) else None
             if importer is None and (classes := step.changed_classes):
                 importer = subclasser_of(path, classes, known)
             if importer is not None:

@@ -15,6 +15,7 @@ from ampify.source.edits import Fix
 from ampify.source.text import Span
 
 if TYPE_CHECKING:
+    from ampify.rewrite.migrate import Migration
     from ampify.rewrite.plan import Decision
 
 _RULES: dict[str, Rule] = {}
@@ -77,6 +78,13 @@ def load() -> dict[str, Rule]:
     for module in pkgutil.iter_modules(rules.__path__):
         importlib.import_module(f"ampify.rules.{module.name}")
     return dict(sorted(_RULES.items()))
+
+
+def migrated(migration: Migration, message: str, *notes: str) -> Iterator[Finding]:
+    """What the rules AMP120 to AMP134 say of a use of Apex, with the fix that takes it out of the whole program."""
+    span = migration.use.span
+    reason = [] if migration.reason is None else [f"Apex is left in this program: {migration.reason}"]
+    yield Finding(span, message, migration.fix, tuple(Note(note, span) for note in (*notes, *reason)))
 
 
 def refused(decision: Decision, code: str) -> Iterator[Finding]:

@@ -34,11 +34,13 @@ class Step:
     span: Span
     where: str
     changed_names: frozenset[str] = frozenset()
+    changed_in: dict[str, set[str]] = field(default_factory=dict)
     changed_classes: frozenset[str] = frozenset()
     models: tuple[str, ...] = ("model",)
     optimizers: tuple[str, ...] = ("optimizer",)
     losses: tuple[str, ...] = ("loss",)
     scaler: str | None = None
+    framework: None = None
     graph: Graph = field(default_factory=Graph)
 
 
@@ -48,6 +50,7 @@ class Decision:
     word: str = "convert"
     code: str | None = "AMP806"
     reason: str = "It is a float32 training step"
+    uncalled: None = None
 
 
 class ProofFailed(Exception):
@@ -59,7 +62,7 @@ def read(tree, target, line_length, owned):
         raise KeyError("a bug")
     words = [Word(m[0], Span(*m.span())) for m in re.finditer(r"\w+", tree.source.text)]
     steps = [Step(Span(*m.span()), m[1]) for m in re.finditer(r"def (step_\w+)\(\):\n(?: .*\n)+", tree.source.text)]
-    return SimpleNamespace(uses=tuple(words), steps=tuple(steps))
+    return SimpleNamespace(code=SimpleNamespace(tree=tree), uses=tuple(words), steps=tuple(steps))
 
 
 class EraseFailed(Exception):
@@ -109,7 +112,10 @@ def fakes(monkeypatch):
     """Fake model, planner, eraser, proof and rules."""
     functions = {
         "ampify.model.find": {"read": read},
-        "ampify.rewrite.plan": {"decide": lambda step, settings, importer=None, owned=1: Decision(step)},
+        "ampify.rewrite.plan": {
+            "decide": lambda step, settings, importer=None, owned=1, asked=None: Decision(step),
+            "Asked": object,
+        },
         "ampify.rewrite.prove": {"prove": prove, "ProofFailed": ProofFailed},
         "ampify.rewrite.erase": {"erase_text": erase_text, "EraseFailed": EraseFailed},
     }

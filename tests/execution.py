@@ -5,7 +5,8 @@ Four modes, each a different pair of replacements for ``torch.autocast`` and ``t
 original   nothing is replaced
 off        nothing is replaced: on a machine without CUDA the converted script has AMP switched off by itself
 scaled     the scaler is on and its scale doubles after every step, autocast is off: equal bits mean equal programs
-full       the scaler is on and autocast is on, both on the CPU; what CUDA autocast forbids raises here too
+full       the scaler is on and autocast is on, both on the CPU; what CUDA autocast forbids raises here too, and what it
+           runs in float32 gives float32
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ import torch
 import torch.cuda.amp
 import torch.distributed  # imported before anything is replaced: it subclasses the real classes
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map
+
+from ampify.model.operators import COMPOSED, POLICIES
 
 MODES = ("original", "off", "scaled", "full")
 
@@ -139,6 +144,8 @@ def _replaced(mode: str, trace: Trace, dtype: torch.dtype | None) -> Iterator[No
         for module in (torch, torch.amp, torch.amp.grad_scaler, torch.cuda.amp, torch.cpu.amp):
             stack.enter_context(mock.patch.object(module, "GradScaler", scaler, create=True))
         stack.enter_context(_forbidden_in_autocast())
+        if mode == "full":
+            stack.enter_context(_PoliciesOfCuda())
         yield
 
 
@@ -167,6 +174,21 @@ def _forced_autocast(engaged: bool, trace: Trace, override: torch.dtype | None) 
             return super().__enter__()
 
     return ForcedAutocast
+
+
+class _PoliciesOfCuda(TorchFunctionMode):
+    """Softmax, exp, sum and others, which autocast leaves in half precision on the CPU alone."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        name = func.__name__.removeprefix("__").removesuffix("__")
+        float32 = COMPOSED.get(name, name) in POLICIES["cuda"].float32
+        if float32 and torch.is_autocast_enabled("cpu") and not (kwargs or {}).get("dtype"):
+            args = tree_map(_widened, args)
+        return func(*args, **(kwargs or {}))
+
+
+def _widened(value):
+    return value.float() if isinstance(value, torch.Tensor) and value.dtype in (torch.half, torch.bfloat16) else value
 
 
 @contextlib.contextmanager

@@ -40,6 +40,7 @@ SAME_PROGRAM_ONLY = {
     "c27_policy_gradient",
     "c27_policy_gradient_inline",
     "import_without_torch",
+    "policy_logits_stored",
     "siamese_bce_squeeze",
     "vae_helper_loss",
 }

@@ -124,8 +124,10 @@ def test_the_graph_of_a_trainer(tmp_path):
         "train.py:13 Trainer.step(): convert (AMP001)"
     ]
     assert named(dot) == {
-        ("function\\nmain()", "calls", "function\\nTrainer.fit()"),
-        ("function\\nTrainer.fit()", "calls", "function\\nTrainer.step()"),
+        ("function\\nmain()", "does", "call\\ntrainer.fit(loader)"),
+        ("call\\ntrainer.fit(loader)", "calls", "function\\nTrainer.fit()"),
+        ("function\\nTrainer.fit()", "does", "call\\nself.step(x.cuda(), y.cuda())"),
+        ("call\\nself.step(x.cuda(), y.cuda())", "calls", "function\\nTrainer.step()"),
         ("function\\nTrainer.step()", "does", "forward"),
         ("function\\nTrainer.step()", "does", "backward\\nloss.backward()"),
         ("function\\nTrainer.step()", "does", "step\\nself.optimizer.step()"),

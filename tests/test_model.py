@@ -339,9 +339,13 @@ if __name__ == "__main__":
         [
             ("from engine import train", True),
             ("import engine\nengine.train(1, 2, 3)", True),
+            ("import lib.engine as e\ne.train(1, 2, 3)", True),
+            ("from lib import engine as e\ne.train(1, 2, 3)", True),
+            ("import lib.other as e\ne.train(1, 2, 3)", False),
             ("from lib.engine import *\ntrain(1, 2, 3)", True),
             ("from engine import evaluate", False),
             ("from other import train", False),
+            ("engine = make()\nengine.train(1, 2, 3)", False),
         ],
     )
     def test_who_else_calls(self, tmp_path, line: str, calls: bool):

@@ -40,12 +40,11 @@ FLOATS_STAY = {"bce_loss_helper"}
 
 REFUSED = {
     "bce_forward_helper": ("main.py", "AMP021", "`criterion` takes probabilities"),
+    "handed_out": ("training.py", "AMP017", "`train` is handed to `Thread` (line 14 of `main.py`)"),
     "notebook_caller": ("training.py", "AMP017", "and `explore.ipynb` calls it too"),
     "outside_caller": ("core/training.py", "AMP017", "`train` would need a new parameter, and `tune.py` calls it too"),
-    "namespace_carrier": ("training.py", "AMP017", "the statements that compute this loss were not found"),
-    "partial": ("engine.py", "AMP017", "`train` is given its optimizer by code outside this file"),
+    "namespace_alone": ("training.py", "AMP017", "where the scaler would be made, `args.device` is not known"),
     "shared_checkpoints": ("first.py", "AMP017", "`save` would need a new parameter, and `second.py` calls it too"),
-    "step_as_value": ("steps.py", "AMP017", "`training_step` is given its optimizer by code outside this file"),
 }
 
 

@@ -289,6 +289,41 @@ for x, y in data:
     opt.step()
 """,
     ),
+    "memories in half precision kept by index": (
+        "AMP021",
+        """\
+class Memory(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Linear(8, 16), nn.ReLU())
+        self.layers = nn.ModuleList([nn.Linear(16, 16) for _ in range(2)])
+        self.head = nn.Linear(16, 4)
+
+    def forward(self, x, memories):
+        x = self.encoder(x)
+        out = []
+        for layer in self.layers:
+            out.append(x.detach())
+            x = F.relu(layer(x)) + x + memories.mean((1, 2))
+        return self.head(x), torch.stack(out, dim=1)
+
+
+agent = Memory().to(device)
+opt = torch.optim.SGD(agent.parameters(), lr=0.1)
+memory = torch.zeros((6, 8, 2, 16), device=device)
+rows = range(6)
+steps = torch.zeros(6, dtype=torch.long, device=device)
+for x, y in data:
+    with torch.no_grad():
+        _, new = agent(x, memory)
+        memory[rows, steps] = new
+    steps += 1
+    opt.zero_grad()
+    loss = F.cross_entropy(agent(x, memory)[0], y)
+    loss.backward()
+    opt.step()
+""",
+    ),
     "results collected in a list and multiplied later": (
         "AMP021",
         """\
@@ -465,6 +500,23 @@ for i, (x, y) in enumerate(data):
 }
 
 CONVERTED = {
+    "a checkpoint that is a list": """\
+import io
+
+file = io.BytesIO()
+for epoch in range(2):
+    for x, y in data:
+        opt.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        opt.step()
+    file.seek(0)
+    torch.save([model.state_dict(), opt.state_dict()], file)
+    file.seek(0)
+    states = torch.load(file)
+    model.load_state_dict(states[0])
+    opt.load_state_dict(states[1])
+""",
     "transitions that a model has acted for are data": """\
 import random
 import numpy as np
@@ -935,7 +987,7 @@ class Settings:
     after, (refusal,) = fix_text(text, Settings())
     assert after == text
     assert refusal.code == "AMP017"
-    assert "the place where `self.optimizer` is made cannot be seen" in refusal.message
+    assert "`Settings` only declares `self.optimizer`" in refusal.message
 
 
 def test_an_optimizer_out_of_an_unknown_pairing_is_out_of_sight():

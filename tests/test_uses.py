@@ -29,6 +29,7 @@ def only(text: str, path: str, head: str = HEAD) -> ApiUse:
         ("x = torch.cuda.amp.GradScaler()\n", "torch.cuda.amp.GradScaler", How.CALL, True),
         ("@autocast()\ndef f(): pass\n", "torch.cuda.amp.autocast", How.DECORATOR, True),
         ("@autocast\ndef f(): pass\n", "torch.cuda.amp.autocast", How.DECORATOR, False),
+        ("with autocast: pass\n", "torch.cuda.amp.autocast", How.CONTEXT, False),
         ("class A(GradScaler): pass\n", "torch.cuda.amp.GradScaler", How.BASE, False),
         ("class A(nn.Module, metaclass=M): pass\n", "torch.nn.Module", How.BASE, False),
         ("isinstance(x, GradScaler)\n", "torch.cuda.amp.GradScaler", How.INSTANCE_CHECK, False),
@@ -73,6 +74,18 @@ def test_spans() -> None:
     assert [(argument.keyword, argument.star) for argument in use.arguments] == [
         (None, ""), (None, "*"), ("enabled", ""), (None, "**"),
     ]  # fmt: skip
+
+
+def test_what_the_file_puts_there_itself() -> None:
+    found = uses("torch.cuda.amp.autocast = 1\ntorch.cuda.amp.autocast()\n", "import torch\n")
+    assert [use.assigned for use in found] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("value", "literal"), [("'cuda'", "cuda"), ("'cu' 'da'", "cuda"), ("b'cuda'", None), ("f'cuda'", None), ("x", None)]
+)
+def test_plain_strings(value: str, literal: str | None) -> None:
+    assert only(f"torch.autocast({value})\n", "torch.autocast").arguments[0].literal == literal
 
 
 @pytest.mark.parametrize(
@@ -145,6 +158,16 @@ def test_names_that_sound_like_a_flag(name: str, expected: bool) -> None:
             False,
         ),
         ("import torch\nif a:\n    f = torch.cuda.amp.autocast\nelse:\n    f = g\nf()\n", True, False),
+        (
+            "import torch\nx = torch.amp.f() if mine._TORCH_GREATER_EQUAL_2_4 else torch.cuda.amp.autocast()\n",
+            False,
+            True,
+        ),
+        (
+            "import torch\ntry:\n    torch.f('cuda')\nexcept TypeError:\n    torch.cuda.amp.autocast()\n",
+            False,
+            True,
+        ),
         ("import torch\nif hasattr(torch.amp, 'x'):\n    1\nelse:\n    torch.cuda.amp.autocast()\n", False, True),
         ("import torch\nif torch.__version__ < '2':\n    torch.cuda.amp.autocast()\n", False, True),
         (

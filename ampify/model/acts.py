@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 
 import libcst as cst
 
 from ampify.model import vocabulary as words
 from ampify.model.flow import How, Place
+from ampify.model.frameworks import Framework, given_loss
 from ampify.model.gradients import Gradients
 from ampify.model.roles import Role
 from ampify.model.step import (
@@ -30,11 +31,14 @@ from ampify.syntax.walk import children, is_none, keyword, walk
 class Acts:
     """The acts of one file by function."""
 
-    def __init__(self, code: Code, managed: frozenset[Span] = frozenset()) -> None:
-        self._managed = managed
+    def __init__(self, code: Code, managed: Mapping[Span, Framework] | None = None) -> None:
+        self._managed = managed or {}
         self.code, self.tree, self.flow, self.roles, self.amp = code, code.tree, code.flow, code.roles, code.amp
         self.gradients = Gradients(self.flow)
-        self.direct: dict[Function, list[Act]] = {f: [*self._acts(f)] for f in self.flow.functions}
+        self._own_steps = {*self._optimizers()}
+        self.direct: dict[Function, list[Act]] = {
+            f: [] if f in self._own_steps else [*self._acts(f)] for f in self.flow.functions
+        }
         self._carriers = {f for f, acts in self.direct.items() if any(_binding(a) for a in acts)}
 
     def calls(self, function: Function) -> Iterator[tuple[cst.Call, cst.FunctionDef]]:
@@ -84,9 +88,11 @@ class Acts:
 
     def _call(self, call: cst.Call, function: Function) -> Iterator[Act]:
         paths = self.flow.names.imported(call.func)
-        if paths & words.AUTOGRAD_BACKWARD and (losses := _outputs(call, "tensors")) is not None:
+        if paths & words.AUTOGRAD_BACKWARD and (losses := _argument(call, 0, "tensors")) is not None:
             yield Backward(call, function, *self._unscaled(losses))
-        elif paths & words.AUTOGRAD_GRAD and (outputs := _outputs(call, "outputs")) is not None:
+        elif paths & words.DISTRIBUTED_BACKWARD and (losses := _argument(call, 1, "roots")) is not None:
+            yield Backward(call, function, losses)
+        elif paths & words.AUTOGRAD_GRAD and (outputs := _argument(call, 0, "outputs")) is not None:
             if self.gradients.writes(call):  # as `backward` does
                 yield Backward(call, function, *self._unscaled(outputs))
             else:
@@ -96,14 +102,31 @@ class Acts:
             yield GradientUse(call, function, owners, clips=True)
         elif not paths and isinstance(call.func, cst.Attribute):
             yield from self._method(call, call.func, function)
+        if isinstance(call.func, cst.Name | cst.Attribute) and not paths:
+            yield from self._scaled_whole(call, function)
+
+    def _scaled_whole(self, call: cst.Call, function: Function) -> Iterator[Act]:
+        """``loss_scaler(loss, optimizer, …)``, of a library: it scales, goes backward, clips, steps and updates."""
+        loss, optimizer = _argument(call, 0, "loss"), _argument(call, 1, "optimizer")
+        if loss is None or optimizer is None:
+            return
+        made = self.roles.instances.makers(call.func)
+        if any(self.flow.names.imported(maker.func) & words.LOSS_SCALERS for maker in made):
+            yield Backward(call, function, loss, call.func)
+            yield OptimizerStep(call, function, optimizer, call.func)
+            yield Update(call, function)
 
     def _method(self, call: cst.Call, func: cst.Attribute, function: Function) -> Iterator[Act]:
         receiver, name = func.value, func.attr.value
-        if name == "backward" and self._is_loss(call, receiver):
+        if (framework := self._managed.get(self.tree.span(call))) is not None:
+            yield Backward(call, function, call.args[0].value, by=receiver, framework=framework)
+        elif name == "backward" and self._goes_backward(call, receiver):
+            yield Backward(call, function, call.args[0].value, by=receiver)
+        elif name == "backward" and self._is_loss(call, receiver):
             yield Backward(call, function, *self._unscaled(receiver))
         elif name == "step" and self.amp.is_scaler(receiver) and call.args:
             yield OptimizerStep(call, function, call.args[0].value, receiver)
-        elif name == "step" and self.roles.of(receiver) is Role.OPTIMIZER and self.flow.callee(call) is None:
+        elif name == "step" and self.roles.of(receiver) is Role.OPTIMIZER and self._is_step(call):
             given = (a.value for a in call.args if self._callable(a.value))
             yield OptimizerStep(call, function, receiver, closure=next(given, None))
         elif name == "unscale_" and self.amp.is_scaler(receiver):
@@ -111,16 +134,61 @@ class Acts:
         elif name == "update" and self.amp.is_scaler(receiver):
             yield Update(call, function)
 
+    def _is_step(self, call: cst.Call) -> bool:
+        """Whether what runs is the step of an optimizer, not a method that leads to one."""
+        callee = self.flow.callee(call)
+        return callee is None or callee in self._own_steps
+
+    def _optimizers(self) -> Iterator[cst.FunctionDef]:
+        """What the step of an optimizer of these files runs, and nothing else does: it works on unscaled gradients."""
+        for cls in self.flow.classes:
+            step = next((n for n in cls.body.body if isinstance(n, cst.FunctionDef) and n.name.value == "step"), None)
+            if step is None or self.roles.of_class(cls) is not Role.OPTIMIZER:
+                continue
+            inside = [step, *self.flow.reachable(step)]
+            if not any(self._steps_another(n) for f in inside for n in self.flow.body[f]):
+                yield from (f for f in inside if f is step or self._only_from(f, inside))
+
+    def _steps_another(self, node: cst.CSTNode) -> bool:
+        match node:
+            case cst.Call(func=cst.Attribute(value=owner, attr=cst.Name("step" | "backward"))):
+                return not (isinstance(owner, cst.Call) and isinstance(owner.func, cst.Name))  # `super()`
+        return False
+
+    def _only_from(self, function: cst.FunctionDef, inside: list[cst.FunctionDef]) -> bool:
+        return all(self.flow.function(call) in inside for call in self.flow.sites.get(function, ()))
+
     def _callable(self, node: cst.BaseExpression) -> bool:
         if isinstance(node, cst.Lambda) or isinstance(self.flow.named(node), cst.FunctionDef):
             return True
         return isinstance(node, cst.Name) and node.value.endswith("closure")
 
+    def _goes_backward(self, call: cst.Call, receiver: cst.BaseExpression) -> bool:
+        """``optimizer.backward(loss)``: whether it is given the loss by an object whose class cannot be seen."""
+        if not given_loss(call) or self.flow.callee(call) is not None:
+            return False
+        if (role := self.roles.of(receiver)) is not None:
+            return role in (Role.OPTIMIZER, Role.MODULE)
+        return self._computed(call.args[0].value, call) and not self._computed(receiver, call)
+
+    def _computed(self, expression: cst.CSTNode, at: cst.CSTNode, depth: int = 4) -> bool:
+        """Whether a value comes out of a module or a loss; a gradient that a tensor is given seldom does."""
+        calls = (n for n in walk(expression) if isinstance(n, cst.Call))
+        if any(self.roles.of(c.func) in (Role.MODULE, Role.LOSS) or self._functional(c) for c in calls):
+            return True
+        statement = blocks.small_statement_of(self.tree, at)
+        return depth > 0 and any(
+            d.value is not None and d.how is not How.PARAM and self._computed(d.value, d.node, depth - 1)
+            for _, place in self.flow.reads(expression)
+            for d in self.flow.reaching(place, statement)
+        )
+
+    def _functional(self, call: cst.Call) -> bool:
+        return any(path.startswith("torch.nn.functional.") for path in self.flow.names.imported(call.func))
+
     def _is_loss(self, call: cst.Call, receiver: cst.BaseExpression) -> bool:
         """Whether ``receiver.backward(…)`` is a tensor's: not ``super()``, an engine, or a method of this file."""
         if isinstance(receiver, cst.Call) and isinstance(receiver.func, cst.Name) and receiver.func.value == "super":
-            return False
-        if self.tree.span(call) in self._managed:  # a framework's own backward
             return False
         if self.flow.callee(call) is not None or self.roles.of(receiver) in (Role.MODULE, Role.OPTIMIZER, Role.LOSS):
             return False
@@ -218,10 +286,12 @@ def _binding(act: Act) -> bool:
     return isinstance(act, Backward | OptimizerStep | GradientUse | InnerGradient | Unscale | Update)
 
 
-def _outputs(call: cst.Call, name: str) -> cst.BaseExpression | None:
+def _argument(call: cst.Call, index: int, name: str) -> cst.BaseExpression | None:
+    """What is given for a parameter, by its name or at its position."""
     if (value := keyword(call, name)) is not None:
         return value
-    return call.args[0].value if call.args and call.args[0].keyword is None and not call.args[0].star else None
+    plain = call.args[: index + 1]
+    return plain[index].value if len(plain) > index and not any(a.keyword or a.star for a in plain) else None
 
 
 def _lists(node: cst.BaseExpression) -> bool:

@@ -437,5 +437,4 @@ def _is_torch_amp(path: str) -> bool:
 
 def _is_amp_path(path: str) -> bool:
     parts = path.split(".")
-    apex = parts[0] == "apex" and (len(parts) == 1 or "amp" in parts)
-    return apex or _is_torch_amp(path)
+    return parts[:2] == ["apex", "amp"] or _is_torch_amp(path)

@@ -40,7 +40,8 @@ class Devices:
                     yield expression
         for f in self._around(function):  # a device that is only passed along
             for node in self.flow.body[f]:
-                if isinstance(node, cst.Name) and node.value == "device" and self._usable(node, function, before):
+                named = isinstance(node, cst.Name | cst.Attribute) and dotted(node)[-1:] == ("device",)
+                if named and isinstance(node, cst.BaseExpression) and self._usable(node, function, before):
                     yield node
 
     def _around(self, function: Function) -> Iterator[Function]:

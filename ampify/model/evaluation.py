@@ -41,7 +41,7 @@ def evaluations(model: FileModel) -> Iterator[Evaluation]:
     """The evaluation loops of a file, each with a region that its model is trained in."""
     found: set[cst.For] = set()
     for step in model.steps:
-        for evaluation in _Evaluations(step).all() if step.code.amp.regions else ():
+        for evaluation in _Evaluations(step).all() if step.code.amp.regions and step.framework is None else ():
             if evaluation.loop not in found:
                 found.add(evaluation.loop)
                 yield evaluation

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import libcst as cst
 
 from ampify.model.acts import Acts
 from ampify.model.amp import AmpFacts
-from ampify.model.flow import Flow, Place
+from ampify.model.flow import Flow, Place, params
 from ampify.model.forward import Forward
 from ampify.model.frameworks import Frameworks, find_frameworks
 from ampify.model.obstacles import Obstacles
@@ -32,7 +33,7 @@ from ampify.model.step import (
 from ampify.syntax import blocks
 from ampify.syntax.blocks import Function
 from ampify.syntax.tree import Tree
-from ampify.syntax.walk import arguments
+from ampify.syntax.walk import arguments, walk
 
 
 def read(
@@ -47,15 +48,16 @@ def read(
 
 
 def differentiates(tree: Tree) -> bool:
-    """Whether a training step begins anywhere: a loss is differentiated, by no framework."""
+    """Whether a training step begins anywhere that no framework has charge of."""
     acts, _ = _acts(tree)
-    return any(isinstance(act, Backward) for found in acts.direct.values() for act in found)
+    return any(isinstance(a, Backward) and a.framework is None for found in acts.direct.values() for a in found)
 
 
 def _acts(tree: Tree) -> tuple[Acts, Frameworks]:
     flow = Flow(tree)
-    frameworks = find_frameworks(tree, flow)
-    return Acts(Code(tree, flow, Roles(flow), AmpFacts(tree)), frameworks.differentiating), frameworks
+    code = Code(tree, flow, Roles(flow), AmpFacts(tree))
+    frameworks = find_frameworks(tree, code.roles.instances)
+    return Acts(code, frameworks.differentiating), frameworks
 
 
 # ---------------------------------------------------------------------- which acts belong together
@@ -206,9 +208,11 @@ def _join_stepless(acts: Acts, union: _Union) -> None:
 
 
 def _join_by_scope(acts: Acts, union: _Union) -> None:
-    """Optimizers of one scope or class share one scaler; those that take closures take no part in it."""
+    """Optimizers of one scope or class share one scaler; those with closures and a framework's take no part in it."""
     scopes: dict[object, list[Act]] = {}
     for group in union.groups():
+        if any(isinstance(a, Backward) and a.framework is not None for a in group):
+            continue
         steps = [a for a in group if isinstance(a, OptimizerStep)]
         closed = any(isinstance(a.node, cst.Call) and a.scaler is None and a.node.args for a in steps)
         for root in {p.root for a in steps for p in _origins(acts, a.optimizer, frozenset()) if not closed}:
@@ -245,14 +249,18 @@ def _describe(acts: Acts, group: list[Act]) -> TrainingStep:
               if isinstance(a, GradientUse | InnerGradient | Unscale | Update)]  # fmt: skip
     every = (*backwards, *sorted({*steps, *others}, key=lambda a: code.tree.span(a.node).start))
     forward = Forward(acts, backwards)
+    if (step := TrainingStep(code, acts, every)).framework is not None:
+        return replace(step, regions=forward.runs.found)
     probable = forward.islands.probabilities  # before the obstacles are read: it may find some
     obstacles: list[Obstacle] = [*Obstacles(acts, [*every], forward).all()]
     checkpoints = tuple(_checkpoints(code, steps))
-    states = [node for c in checkpoints if (node := c.load or c.display) is not None]
-    reaching = Reaching(code).used_at([*_used(every, forward, acts), *states])
-    needing = dict.fromkeys([*functions, *(r.function for r in forward.runs.found), *(c.function for c in checkpoints)])
+    states = [node for c in checkpoints if (node := c.load or c.display or c.named) is not None]
+    reaching = Reaching(code).used_at([*_used(every, forward, acts, states), *states])
+    needing = dict.fromkeys([*functions, *(r.function for r in forward.runs.found)])
     inner = [a.function for a in others if isinstance(a, InnerGradient | GradientUse)]
-    reach = reaching.solve([(a.optimizer, a.function) for a in steps], [*needing, *inner])
+    reach = reaching.solve(
+        [(a.optimizer, a.function) for a in steps], [*needing, *inner], [c.function for c in checkpoints]
+    )
     return TrainingStep(
         code, acts, every, forward.runs.found, tuple(dict.fromkeys(forward.islands.floats())),
         tuple(s.sequential for s in probable if s.sequential is not None), reach, checkpoints,
@@ -268,9 +276,10 @@ def _between(acts: Acts, functions: Iterable[Function]) -> list[Function]:
     return [*found]
 
 
-def _used(every: Iterable[Act], forward: Forward, acts: Acts) -> Iterator[cst.CSTNode]:
-    """Where the scaler will be named, and the calls that lead there."""
+def _used(every: Iterable[Act], forward: Forward, acts: Acts, states: Iterable[cst.CSTNode]) -> Iterator[cst.CSTNode]:
+    """Where the scaler will be named, and the calls that lead there or to where its state is saved or restored."""
     functions = {a.function for a in every} | {r.function for r in forward.runs.found}
+    functions |= {acts.flow.function(state) for state in states}
     yield from (act.node for act in every)
     yield from (region.first for region in forward.runs.found)
     for function in acts.flow.functions:
@@ -310,6 +319,9 @@ def _checkpoints(code: Code, steps: list[OptimizerStep]) -> Iterator[Checkpoint]
     flow, place = code.flow, code.roles.instances.place
     optimizers = {p for a in steps for p in _family(code, a.optimizer)}
     for call in flow.calls:
+        for arg in call.args:
+            if arg.keyword is not None and place(arg.value) in optimizers and _restores_named(code, call, arg):
+                yield Checkpoint(flow.function(call), arg.value, named=call)
         match call.func:
             case cst.Attribute(value=optimizer, attr=cst.Name(value="state_dict")) if place(optimizer) in optimizers:
                 element = flow.names.parent[call]
@@ -322,6 +334,45 @@ def _checkpoints(code: Code, steps: list[OptimizerStep]) -> Iterator[Checkpoint]
                 source = _loaded(call)
                 if source is not None:
                     yield Checkpoint(flow.function(call), optimizer, load=call, source=source)
+
+
+def _restores_named(code: Code, call: cst.Call, arg: cst.Arg) -> bool:
+    """Whether ``arg`` is one of ``**kwargs`` that are all restored by name, as far as a checkpoint has the entry:
+    ``for name, value in kwargs.items(): if name in checkpoint: value.load_state_dict(checkpoint[name])``."""
+    function = code.flow.callee(call)
+    if function is None or not isinstance(function.params.star_kwarg, cst.Param) or arg.keyword is None:
+        return False
+    if arg.keyword.value in {p.name.value for p in params(function)}:
+        return False
+    rest = function.params.star_kwarg.name.value
+    for loop in (n for n in code.flow.body[function] if isinstance(n, cst.For)):
+        match loop:
+            case cst.For(
+                target=cst.Tuple(elements=[cst.Element(cst.Name(name)), cst.Element(cst.Name(value))]),
+                iter=cst.Call(func=cst.Attribute(value=cst.Name(source), attr=cst.Name("items"))),
+            ) if source == rest:
+                return _loads_if_there(loop, name, value)
+    return False
+
+
+def _loads_if_there(loop: cst.For, name: str, value: str) -> bool:
+    """Whether the state of each ``value`` is loaded, and only where there is an entry of that ``name``."""
+    tests = [n.test for n in walk(loop) if isinstance(n, cst.If)]
+    guarded = any(
+        isinstance(n, cst.Comparison)
+        and isinstance(n.left, cst.Name)
+        and n.left.value == name
+        and isinstance(n.comparisons[0].operator, cst.In)
+        for test in tests
+        for n in walk(test)
+    )
+    return guarded and any(
+        isinstance(n, cst.Attribute)
+        and n.attr.value == "load_state_dict"
+        and isinstance(n.value, cst.Name)
+        and n.value.value == value
+        for n in walk(loop)
+    )
 
 
 def _family(code: Code, expression: cst.CSTNode) -> set[Place]:
@@ -349,8 +400,8 @@ def _family(code: Code, expression: cst.CSTNode) -> set[Place]:
 
 
 def _loaded(call: cst.Call) -> cst.BaseExpression | None:
-    """The checkpoint in ``optimizer.load_state_dict(checkpoint["optimizer"])``, where it is a name."""
+    """The checkpoint in ``optimizer.load_state_dict(checkpoint["optimizer"])``, where it is a name; no list."""
     match call.args:
-        case [cst.Arg(value=cst.Subscript(value=cst.Name() as source))]:
-            return source
+        case [cst.Arg(value=cst.Subscript(value=cst.Name() as source, slice=[cst.SubscriptElement(slice=index)]))]:
+            return None if isinstance(index, cst.Index) and isinstance(index.value, cst.Integer) else source
     return None

@@ -5,6 +5,7 @@ A flag is followed by its binding: from the option or the assignment that makes 
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +19,7 @@ from ampify.model.step import Code
 from ampify.syntax import blocks
 from ampify.syntax.blocks import Function
 from ampify.syntax.tree import Tree
-from ampify.syntax.walk import is_none
+from ampify.syntax.walk import children, dotted, is_none, walk
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,16 @@ class Unheard:
 
     option: Option
     doubt: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a program switched its mixed precision on by: conditions that all hold, as a function could say them."""
+
+    file: int
+    function: str
+    """With the names of the classes around it; empty for the code of the file itself."""
+    tests: tuple[str, ...]
 
 
 class Flags:
@@ -120,11 +131,33 @@ class Flags:
 
     @cached_property
     def unheard(self) -> Unheard | None:
-        """The one option of the script that asks for mixed precision and that no code of the file acts on."""
+        """The one option that asks for mixed precision and that nothing acts on but the AMP of other steps."""
         wishes = [o for o in self.options.all if o.name in words.MIXED_FLAGS and o.truth]
-        if len(wishes) != 1 or self.options.written(wishes[0].name) or self.options.heard(wishes[0]):
+        if len(wishes) != 1 or self.options.written(wishes[0].name):
             return None
-        return Unheard(wishes[0], self.options.doubt(wishes[0]))
+        readers = self.options.readers(wishes[0])
+        if not all(self._switches_amp(n) for n in readers):
+            return None
+        return Unheard(wishes[0], None if readers else self.options.doubt(wishes[0]))
+
+    def _switches_amp(self, node: cst.CSTNode) -> bool:
+        """Whether what an option says decides about a scaler or an autocast region, and about nothing else."""
+        child = node
+        for parent in self.tree.parents(node):
+            match parent:
+                case cst.Arg(keyword=cst.Name(value="enabled")):
+                    return isinstance(call := self.flow.names.parent[parent], cst.Call) and self._of_amp(call)
+                case cst.If(body=body) | cst.IfExp(body=body) if child is parent.test:
+                    return any(self._of_amp(n) for n in walk(body))
+                case cst.BooleanOperation() | cst.UnaryOperation():
+                    child = parent
+                case _:
+                    return False
+        return False
+
+    def _of_amp(self, node: cst.CSTNode) -> bool:
+        amp = self.code.amp
+        return isinstance(node, cst.BaseExpression) and (amp.is_scaler(node) or amp.is_autocast(node))
 
     def wish(self, option: Option, function: Function, before: cst.CSTNode | None = None) -> Flag | None:
         """An option as ``function`` can name it at ``before``."""
@@ -132,6 +165,55 @@ class Flags:
             if bound_at(self.code, place, function, before):
                 return Flag(place, is_bool=option.is_bool)
         return None
+
+    def said(self, wish: Wish, function: Function, before: cst.CSTNode | None = None) -> list[str] | None:
+        """The conditions of a wish as ``function`` can say them at ``before``, without those that hold there anyway.
+
+        None where it cannot read them.
+        """
+        around = {self.tree.text(test) for test in _tests(self.tree, before)} if before is not None else set()
+        told = [(text, cst.parse_expression(text)) for text in wish.tests if text not in around]
+        same = title(self.tree, function) == (wish.file, wish.function)
+        if not all(self._can_read(node, function, before, same) for _, node in told):
+            return None
+        return [text if self._surely_bool(node, function) else f"bool({text})" for text, node in told]
+
+    def _can_read(self, test: cst.BaseExpression, function: Function, before: cst.CSTNode | None, same: bool) -> bool:
+        """Whether the names in a condition are bound for ``function``, and mean there what they mean in the wish."""
+        scope = self.flow.names.inner[function]
+        for chain in _chains(test):
+            home = scope.find(chain[0])
+            if home is None:
+                if not hasattr(builtins, chain[0]):
+                    return False
+                continue
+            place = self._kept_at(chain, function)
+            shared = home.node is self.tree.module(function) or isinstance(place.root, cst.ClassDef)
+            if not ((same or shared) and bound_at(self.code, place, function, before)):
+                return False
+        return True
+
+    def _kept_at(self, chain: tuple[str, ...], function: Function) -> Place:
+        """Where ``function`` finds what a chain of names reads."""
+        scope = self.flow.names.inner[function]
+        home = scope.find(chain[0])
+        bound = [b.node for b in scope.lookup(chain[0])]
+        match bound:
+            case [cst.Param() as param] if len(chain) > 1 and (cls := self.flow.self_class(param.name)) is not None:
+                return Place(self.flow.family(cls), chain[1:])
+        assert home is not None
+        return Place(home, chain)
+
+    def _surely_bool(self, test: cst.BaseExpression, function: Function) -> bool:
+        match test:
+            case cst.Comparison() | cst.UnaryOperation(operator=cst.Not()):
+                return True
+            case cst.Name() | cst.Attribute() if (chain := dotted(test)) and self.flow.names.inner[function].find(
+                chain[0]
+            ):
+                place = self._kept_at(chain, function)
+                return any(o.is_bool and place in {*self.options.kept(o)} for o in self.options.all)
+        return False
 
     def means(self, flag: Flag, function: Function) -> bool:
         """Whether ``function`` sees a flag under the same name."""
@@ -152,6 +234,28 @@ def bound_at(code: Code, place: Place, function: Function, before: cst.CSTNode |
     visible = scope is not None and scope.find(place.path[0]) is place.root
     own = [d for d in definitions if d.function is function and not isinstance(d.node, cst.Param)]
     return visible and (not own or any(_above(code, d.node, before) for d in own))
+
+
+def title(tree: Tree, node: cst.CSTNode) -> tuple[int, str]:
+    """The file and the name, with those of the classes around it, of the function that ``node`` is or stands in."""
+    around = (p.name.value for p in (node, *tree.parents(node)) if isinstance(p, cst.FunctionDef | cst.ClassDef))
+    return tree.source.file(tree.span(node).start), ".".join(reversed([*around]))
+
+
+def _chains(test: cst.BaseExpression) -> Iterator[tuple[str, ...]]:
+    """The chains of names that an expression reads."""
+    stack: list[cst.CSTNode] = [test]
+    while stack:
+        node = stack.pop()
+        match node:
+            case cst.Name() | cst.Attribute() if chain := dotted(node):
+                yield chain
+            case cst.Attribute(value=value):
+                stack.append(value)
+            case cst.Arg(value=value):
+                stack.append(value)
+            case _:
+                stack.extend(children(node))
 
 
 def _bases(flow: Flow, place: Place) -> Iterator[Definition]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import libcst as cst
 
@@ -14,6 +15,9 @@ from ampify.syntax.blocks import Function
 from ampify.syntax.names import Bound, Scope
 from ampify.syntax.tree import Tree
 from ampify.syntax.walk import children, dotted, is_none, walk_scope
+
+if TYPE_CHECKING:
+    from ampify.model.values import Handed, Values
 
 MUTATORS = {"append", "extend", "insert", "add", "update", "appendleft", "put", "push", "setdefault", "add_", "sub_"}
 
@@ -87,6 +91,7 @@ class Flow:
             self.body[function] = [*walk_scope(function)]
         self._owner = {node: f for f in self.functions for node in self.body[f]}
         self._callees: dict[cst.Call, cst.FunctionDef | None] = {}
+        self._handed: dict[cst.Call, frozenset[Handed]] = {}
         self._inside: dict[cst.CSTNode, tuple[cst.CSTNode, ...]] = {}
         self._places: dict[cst.CSTNode, Place | None] = {}
         self._reaching: dict[tuple[Place, cst.CSTNode], list[Definition]] = {}
@@ -241,17 +246,18 @@ class Flow:
     def drawn(self, d: Definition) -> Iterator[cst.BaseExpression]:
         """The containers whose elements a loop gives to its target, `zip`, `enumerate` and the like looked through."""
         if isinstance(d.node, cst.For):
-            yield from self._drawn(d.node.target, d.node.iter, d.place)
+            yield from self.drawn_by(d.node.target, d.node.iter, d.place)
 
-    def _drawn(self, target: cst.CSTNode, source: cst.BaseExpression, place: Place) -> Iterator[cst.BaseExpression]:
+    def drawn_by(self, target: cst.CSTNode, source: cst.BaseExpression, place: Place) -> Iterator[cst.BaseExpression]:
+        """The containers whose elements ``target`` takes one after the other, for what is kept at ``place``."""
         match target, source:
             case cst.Tuple() | cst.List(), cst.Call(func=cst.Name(value="zip"), args=args):
                 for element, arg in zip(target.elements, args, strict=False):
-                    yield from self._drawn(element.value, arg.value, place)
+                    yield from self.drawn_by(element.value, arg.value, place)
             case cst.Tuple(elements=[_, element]), cst.Call(func=cst.Name(value="enumerate"), args=[arg, *_]):
-                yield from self._drawn(element.value, arg.value, place)
+                yield from self.drawn_by(element.value, arg.value, place)
             case cst.Tuple(elements=[_, element]), cst.Call(func=cst.Attribute(value=inner, attr=cst.Name("items"))):
-                yield from self._drawn(element.value, inner, place)
+                yield from self.drawn_by(element.value, inner, place)
             case _, cst.Call(func=cst.Attribute(value=inner, attr=cst.Name("values"))) if self.place(target) == place:
                 yield inner
             case _, cst.List() | cst.Tuple() if self.place(target) == place:
@@ -345,11 +351,30 @@ class Flow:
     # ------------------------------------------------------------------ calls
 
     def callee(self, call: cst.Call) -> cst.FunctionDef | None:
-        """The function of this file that ``call`` runs, if that can be said: by name, ``self.method``, or method
-        of an object whose class is known."""
+        """The function of this file that ``call`` runs, if that can be said: by name, ``self.method``, method of an
+        object whose class is known, or through a value that can only be that function."""
+        if (found := self.called(call)) is not None:
+            return found
+        functions = {handed.function for handed in self.handed(call)}
+        return functions.pop() if len(functions) == 1 else None
+
+    def called(self, call: cst.Call) -> cst.FunctionDef | None:
+        """The function of this file that ``call`` names."""
         if call not in self._callees:
             self._callees[call] = self._plain_callee(call) or self._method_callee(call)
         return self._callees[call]
+
+    def handed(self, call: cst.Call) -> frozenset[Handed]:
+        """The functions of this file that ``call`` may run through a value, where all of them are known."""
+        if call not in self._handed:
+            self._handed[call] = self.values.run_by(call) if self.called(call) is None else frozenset()
+        return self._handed[call]
+
+    @cached_property
+    def values(self) -> Values:
+        from ampify.model.values import Values  # it is made of a flow
+
+        return Values(self)
 
     def _plain_callee(self, call: cst.Call) -> cst.FunctionDef | None:
         match call.func:
@@ -439,6 +464,16 @@ class Flow:
         found = [n for n in own if not blocks.abstract(n)]
         return found[0] if len(found) == 1 else method
 
+    def overridden(self, function: cst.FunctionDef) -> Iterator[cst.FunctionDef]:
+        """A function, and those that override it in a subclass of this file."""
+        yield function
+        if (owner := blocks.method_class(self.tree, function)) is not None:
+            for cls in self.classes:
+                if cls is not owner and self.family(cls) is self.family(owner):
+                    method = self.method(cls, function.name.value)
+                    if method is not None and method is not function:
+                        yield method
+
     @cached_property
     def _plain_sites(self) -> dict[cst.FunctionDef, list[cst.Call]]:
         """Calls that need no knowledge of classes to be followed: with it, classes are found."""
@@ -449,34 +484,32 @@ class Flow:
         return found
 
     @cached_property
-    def sites(self) -> dict[cst.FunctionDef, list[cst.Call]]:
-        """The calls of each function of the file."""
+    def _direct_sites(self) -> dict[cst.FunctionDef, list[cst.Call]]:
+        """Calls by name, or of a method of an object."""
         found: dict[cst.FunctionDef, list[cst.Call]] = {}
         for call in self.calls:
-            if (function := self.callee(call)) is not None:
+            if (function := self.called(call)) is not None:
                 found.setdefault(function, []).append(call)
         return found
 
     @cached_property
-    def escaping(self) -> set[cst.FunctionDef]:
-        """Functions that are also handed around as values: not all of their calls can be seen."""
-        found = (self._handed_around(node) for function in self.functions for node in self.body[function])
-        return {target for target in found if target is not None}
-
-    def _handed_around(self, node: cst.CSTNode) -> cst.FunctionDef | None:
-        parent = self.names.parent[node]
-        match node:
-            case cst.Name() if _is_value(node, parent):
-                target = self.named(node)
-                return target if isinstance(target, cst.FunctionDef) and target.name is not node else None
-            case cst.Attribute(value=cst.Name() as base) if not (isinstance(parent, cst.Call) and parent.func is node):
-                cls = self.self_class(base)
-                return self.method(cls, node.attr.value) if cls is not None else None
-        return None
+    def sites(self) -> dict[cst.FunctionDef, list[cst.Call]]:
+        """The calls of each function of the file, through values and by `partial` too."""
+        found = {function: [*calls] for function, calls in self._direct_sites.items()}
+        for call in self.calls:
+            for function in {h.function: None for h in self.handed(call)}:
+                found.setdefault(function, []).append(call)
+            if (filled := self.values.filled(call)) is not None:
+                found.setdefault(filled, []).append(call)
+        return found
 
     def passed(self, parameter: Definition) -> Iterator[cst.BaseExpression]:
         """What the calls in this file pass for a parameter."""
         return self._passed(parameter, self.sites)
+
+    def passed_directly(self, parameter: Definition) -> Iterator[cst.BaseExpression]:
+        """What calls by name, and of methods of objects, pass for a parameter."""
+        return self._passed(parameter, self._direct_sites)
 
     def _passed(
         self, parameter: Definition, sites: dict[cst.FunctionDef, list[cst.Call]]
@@ -498,6 +531,8 @@ class Flow:
             return None
         index = positional.index(name)
         plain = [a for a in call.args if a.keyword is None]
+        if self.called(call) is not function:
+            index, plain = self.values.left_over(call, function, index, plain)
         if any(a.star for a in plain[: index + 1]) or index >= len(plain):
             return None
         return plain[index].value
@@ -530,20 +565,6 @@ def params(function: cst.FunctionDef) -> Iterator[cst.Param]:
     """The parameters of a function, ``*args`` and ``**kwargs`` left out."""
     p = function.params
     yield from (*p.posonly_params, *p.params, *p.kwonly_params)
-
-
-def _is_value(node: cst.Name, parent: cst.CSTNode | None) -> bool:
-    """Whether a name is used as a value: not called, and not the word of a keyword, attribute or definition."""
-    match parent:
-        case cst.Call():
-            return parent.func is not node
-        case cst.Arg():
-            return parent.keyword is not node
-        case cst.Attribute():
-            return parent.attr is not node
-        case cst.Param() | cst.FunctionDef() | cst.ClassDef() | cst.ImportAlias() | cst.NameItem():
-            return getattr(parent, "name", None) is not node
-    return True
 
 
 def _key(node: cst.Subscript) -> str:

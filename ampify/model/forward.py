@@ -79,7 +79,8 @@ class Forward:
                     stack.extend(self._through(part))
                 elif (place := self.flow.place(part)) is not None and self._carries(place):
                     for d in self.flow.reaching(place, statement):
-                        stack.extend(self._enter(d))
+                        if self._carries(d.place):  # what makes a module computes none of its weights
+                            stack.extend(self._enter(d))
 
     def _carries(self, place: Place) -> bool:
         """Whether what is read is data that a gradient may flow through: no module, no number, no shape."""
@@ -225,13 +226,17 @@ class Forward:
         return any(self._low_value(value, seen | {d}) for value in self.flow.passed(d))
 
     def _buffered(self, d: Definition) -> bool:
-        """``values[step] = value``: a tensor that was made before keeps its own dtype."""
-        if d.how is not How.CHANGE or not d.place.path[-1].startswith("["):
+        return d.how is How.CHANGE and self.keeps(d)
+
+    def keeps(self, d: Definition) -> bool:
+        """``values[step] = value``: a tensor, or an array, that was made before keeps its own dtype."""
+        if not d.place.path[-1].startswith("["):
             return False
         base = Place(d.place.root, d.place.path[:-1])
         made = [o.value for o in self.flow.assigned(base) if o.value is not None and o.how is How.ASSIGN]
         return bool(made) and all(
-            self.islands.made_by(v) and all(p.startswith("torch.") for p in self.islands.made_by(v)) for v in made
+            self.islands.made_by(v) and all(p.startswith(("torch.", "numpy.")) for p in self.islands.made_by(v))
+            for v in made
         )
 
     def _low_value(self, value: cst.CSTNode, seen: frozenset[Definition]) -> bool:
@@ -279,6 +284,7 @@ class Forward:
         if isinstance(self.flow.named(func), cst.ClassDef) or records.given(self.flow, call):
             return False
         known = isinstance(func, cst.Name) and func.value in PLAIN_CALLS
+        known |= bool(self.flow.names.imported(func) & words.MODULE_WRAPPERS)
         return not known and any(self.roles.of(a.value) is Role.MODULE for a in call.args)
 
     # ------------------------------------------------------------------ islands

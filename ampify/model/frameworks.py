@@ -1,21 +1,57 @@
-"""Where a file leaves its training to a framework: what it builds, derives and calls. Knows no framework's options."""
+"""Where a file leaves its training to a framework: what it builds, derives and calls. The frameworks are a table."""
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import libcst as cst
 
-from ampify.model.flow import Definition, Flow, How, Place
+from ampify.model.flow import Definition, Flow, How, Place, params
+from ampify.model.instances import Instances
 from ampify.source.text import Span
+from ampify.syntax import blocks
 from ampify.syntax.tree import Tree
 from ampify.syntax.walk import arguments, dotted
 
-PACKAGES = {
-    "lightning", "pytorch_lightning", "lightning_fabric", "accelerate", "transformers", "deepspeed", "ignite", "fastai",
-    "composer", "fairseq", "keras",
-}  # fmt: skip
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Framework:
+    """A row of the table, which says what the fields mean."""
+
+    name: str
+    packages: tuple[str, ...]
+    how: str
+    makes: Mapping[str, list[str]] = field(default_factory=dict)
+    derives: Mapping[str, list[str]] = field(default_factory=dict)
+    settled: tuple[str, ...] = ()
+    switches: tuple[str, ...] = ()
+    types: tuple[str, ...] = ()
+    without: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    argument: str | None = None
+    method: str | None = None
+    entry: tuple[str, str] | None = None
+
+    @property
+    def answer(self) -> str:
+        """What to do for mixed precision."""
+        return f"mixed precision is the business of {self.name} here; {self.how} switches it on"
+
+    def names(self, paths: Iterable[str]) -> set[str]:
+        """The names along those paths that are in its packages."""
+        return {name for path in paths if _root(path) in self.packages for name in path.split(".")[1:]}
+
+    def trains(self, paths: Iterable[str]) -> bool:
+        """Whether one of the paths is to what trains: to what builds or types the object, or to a base class."""
+        return bool(self.names(paths) & {*self.makes, *self.types, *self.derives})
+
+
+_TABLE = Path(__file__).with_suffix(".toml")
+FRAMEWORKS = tuple(Framework(name, **row) for name, row in tomllib.loads(_TABLE.read_text("utf-8")).items())
+PACKAGES = {package for framework in FRAMEWORKS for package in framework.packages}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,10 +88,11 @@ class FrameworkClass:
 
 @dataclass(frozen=True, slots=True)
 class FrameworkBackward:
-    """``accelerator.backward(loss)``, where only an annotation says what ``accelerator`` is."""
+    """``accelerator.backward(loss)``, where only an annotation says what it is, or a method of a framework's class."""
 
     span: Span
     types: frozenset[str]
+    """The import paths in the annotation, or those of the base classes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +106,20 @@ class Frameworks:
     """What the file puts into `os.environ`, where both are strings."""
 
     @property
-    def differentiating(self) -> frozenset[Span]:
+    def differentiating(self) -> dict[Span, Framework]:
         """The calls that have a framework differentiate a loss: no ``backward`` of a tensor."""
-        built = (span for call in self.calls for span in call.backwards)
-        return frozenset((*built, *(use.span for use in self.backwards)))
+        built = [(span, call.paths) for call in self.calls for span in call.backwards]
+        found = ((span, _trainer(paths)) for span, paths in (*built, *((u.span, u.types) for u in self.backwards)))
+        return {span: framework for span, framework in found if framework is not None}
 
 
-def find_frameworks(tree: Tree, flow: Flow) -> Frameworks:
+def _trainer(paths: frozenset[str]) -> Framework | None:
+    return next((framework for framework in FRAMEWORKS if framework.trains(paths)), None)
+
+
+def find_frameworks(tree: Tree, instances: Instances) -> Frameworks:
     """The uses of frameworks in one file."""
-    return _Finder(tree, flow).found() if _imports_any(tree) else Frameworks()
+    return _Finder(tree, instances).found() if _imports_any(tree) else Frameworks()
 
 
 def _imports_any(tree: Tree) -> bool:
@@ -95,18 +137,18 @@ def _root(path: str) -> str:
 class _Finder:
     """Looks through one file that imports a framework."""
 
-    def __init__(self, tree: Tree, flow: Flow) -> None:
-        self.tree, self.flow = tree, flow
+    def __init__(self, tree: Tree, instances: Instances) -> None:
+        self.tree, self.flow, self._place = tree, instances.flow, instances.place
         self._receivers: dict[Place, list[tuple[str, cst.Call]]] = {}
-        for call in flow.calls:
-            if isinstance(call.func, cst.Attribute) and (place := flow.place(call.func.value)) is not None:
+        for call in self.flow.calls:
+            if isinstance(call.func, cst.Attribute) and (place := self._place(call.func.value)) is not None:
                 self._receivers.setdefault(place, []).append((call.func.attr.value, call))
         self._kept: dict[cst.CSTNode, list[Definition]] = {}
         self._aliases: dict[Place, list[Place]] = {}
-        for definition in (d for definitions in flow.definitions.values() for d in definitions):
-            for value in _values(flow, definition):
+        for definition in (d for definitions in self.flow.definitions.values() for d in definitions):
+            for value in _values(self.flow, definition):
                 self._kept.setdefault(value, []).append(definition)
-                if (source := flow.place(value)) is not None and definition.how is not How.CHANGE:
+                if (source := self._place(value)) is not None and definition.how is not How.CHANGE:
                     self._aliases.setdefault(source, []).append(definition.place)
 
     def found(self) -> Frameworks:
@@ -138,7 +180,7 @@ class _Finder:
                     frozenset(self._keys(call)),
                     any(arg.star for arg in call.args),
                     frozenset((*chained, *(name for name, _ in used))),
-                    tuple(self.tree.span(c) for name, c in used if name == "backward" and c.args),
+                    tuple(self.tree.span(c) for name, c in used if name == "backward" and given_loss(c)),
                 )
 
     def _chain(self, call: cst.CSTNode) -> tuple[list[str], cst.CSTNode]:
@@ -191,10 +233,13 @@ class _Finder:
 
     def _classes(self) -> Iterator[FrameworkClass]:
         for cls in self.flow.classes:
-            family = self._family(cls)
-            if bases := frozenset(p for c in family for base in c.bases for p in self._paths(base.value)):
+            if bases := self._bases(cls):
                 own = frozenset(n.name.value for n in cls.body.body if isinstance(n, cst.FunctionDef))
                 yield FrameworkClass(self.tree.span(cls.name), bases, own)
+
+    def _bases(self, cls: cst.ClassDef) -> frozenset[str]:
+        """The classes of frameworks that a class derives from."""
+        return frozenset(p for c in self._family(cls) for base in c.bases for p in self._paths(base.value))
 
     def _family(self, cls: cst.ClassDef) -> list[cst.ClassDef]:
         """The class and the classes of the file that it derives from."""
@@ -207,8 +252,32 @@ class _Finder:
         for definition in (d for definitions in self.flow.definitions.values() for d in definitions):
             if types := self._annotated(definition.node):
                 for name, call in self._uses([definition.place]):
-                    if name == "backward" and call.args:
+                    if name == "backward" and given_loss(call):
                         yield FrameworkBackward(self.tree.span(call), types)
+        for call in self.flow.calls:
+            if given_loss(call) and (bases := self._inherited(call)):
+                yield FrameworkBackward(self.tree.span(call), bases)
+
+    def _inherited(self, call: cst.Call) -> frozenset[str]:
+        """The bases of the class that brings along what goes backward in one of its methods."""
+        function = self.flow.function(call)
+        cls = blocks.method_class(self.tree, function) if isinstance(function, cst.FunctionDef) else None
+        if cls is None or not isinstance(function, cst.FunctionDef) or not (bases := self._bases(cls)):
+            return frozenset()
+        match call.func:
+            case cst.Attribute(value=cst.Name() as owner, attr=cst.Name(value="manual_backward")):
+                brought = self.flow.self_class(owner) is not None
+            case cst.Attribute(value=cst.Attribute(value=cst.Name() as owner) as part, attr=cst.Name(value="backward")):
+                place = self.flow.place(part)
+                brought = (
+                    self.flow.self_class(owner) is cls and place is not None and not any(self.flow.assigned(place))
+                )
+            case cst.Attribute(value=cst.Name() as owner, attr=cst.Name(value="backward")):
+                given = {param.name.value for param in params(function)}
+                brought = owner.value in given and _overrides(function.name.value, bases)
+            case _:
+                brought = False
+        return bases if brought else frozenset()
 
     def _annotated(self, node: cst.CSTNode) -> frozenset[str]:
         if isinstance(node, cst.Param | cst.AnnAssign) and node.annotation is not None:
@@ -216,9 +285,49 @@ class _Finder:
         return frozenset()
 
 
+def _overrides(method: str, bases: frozenset[str]) -> bool:
+    """Whether a framework calls the method of classes with these bases to train."""
+    return any(
+        method in methods
+        for framework in FRAMEWORKS
+        for base, methods in framework.derives.items()
+        if base in framework.names(bases)
+    )
+
+
+def given_loss(call: cst.Call) -> bool:
+    """Whether the object of the method is not the loss itself: that would be given options only."""
+    if not call.args or call.args[0].star:
+        return False
+    return call.args[0].keyword is None or call.args[0].keyword.value == "loss"
+
+
 def _values(flow: Flow, definition: Definition) -> Iterator[cst.BaseExpression]:
-    """What a definition may give its place: for a parameter, what is passed for it."""
+    """What a definition may give its place: for a parameter what is passed for it, for a call what it returns too."""
     if definition.how is How.PARAM:
         yield from flow.passed(definition)
-    elif definition.value is not None:
-        yield definition.value
+    elif (value := definition.value) is not None:
+        yield from _either(value)
+        function = flow.callee(value) if isinstance(value, cst.Call) else None
+        for returned in flow.returns(function) if function is not None else ():
+            yield from _element(flow, definition, returned.value)
+
+
+def _either(value: cst.BaseExpression) -> Iterator[cst.BaseExpression]:
+    """The expressions of which one gives the value: ``Accelerator() if several else None``."""
+    match value:
+        case cst.IfExp(body=one, orelse=other) | cst.BooleanOperation(left=one, right=other):
+            yield from (*_either(one), *_either(other))
+        case _:
+            yield value
+
+
+def _element(flow: Flow, definition: Definition, returned: cst.BaseExpression | None) -> Iterator[cst.BaseExpression]:
+    """The part of what a function returns that a definition takes."""
+    match definition, returned:
+        case Definition(how=How.ASSIGN), cst.BaseExpression():
+            yield returned
+        case Definition(how=How.UNPACK, node=cst.Assign(targets=[target])), cst.Tuple():
+            names = target.target.elements if isinstance(target.target, cst.Tuple | cst.List) else ()
+            pairs = zip(names, returned.elements, strict=False)
+            yield from (value.value for name, value in pairs if flow.place(name.value) == definition.place)

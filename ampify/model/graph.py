@@ -93,9 +93,18 @@ class _Drawing:
         wanted = [*self.step.functions]
         for called in wanted:
             for caller in self.step.code.flow.functions:
-                if any(callee is called for _, callee in self.step.context.calls(caller)):
-                    self._edge(self._function(caller), self._function(called), "calls")
+                for call in (call for call, callee in self.step.context.calls(caller) if callee is called):
+                    self._call(call, caller, called)
                     wanted += [] if caller in wanted else [caller]
+
+    def _call(self, call: cst.Call, caller: Function, called: Function) -> None:
+        start = self.tree.span(call).start
+        node = self._node("call", self._line(start), start, start)
+        self._edge(self._function(caller), node, "does")
+        self._edge(node, self._function(called), "calls")
+
+    def _line(self, start: int) -> str:
+        return " ".join(self.tree.source.text_of_line(self.tree.source.line(start)).split())
 
     def _forward(self, region: Region) -> None:
         span = self.tree.span(region.first)
@@ -113,8 +122,7 @@ class _Drawing:
 
     def _act(self, act: Act) -> None:
         start = self.tree.span(act.node).start
-        text = " ".join(self.tree.source.text_of_line(self.tree.source.line(start)).split())
-        node = self._node(_ROLES[type(act)], text, start, start)
+        node = self._node(_ROLES[type(act)], self._line(start), start, start)
         self._edge(self._function(act.function), node, "does")
         match act:
             case Backward(loss=loss, scaler=scaler):

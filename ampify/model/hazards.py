@@ -6,20 +6,22 @@ convert all the same. What cannot be decided (a tensor's dtype, an index that ma
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
 import libcst as cst
 
-from ampify.model import gram
+from ampify.model import gram, operators
 from ampify.model import vocabulary as words
+from ampify.model.dtypes import Dtypes
 from ampify.model.flow import How, Place
 from ampify.model.forward import Forward
 from ampify.model.roles import Role
 from ampify.model.step import Obstacle
 from ampify.source.importers import project_file
-from ampify.syntax import blocks
 from ampify.syntax.walk import arguments, keyword
 
 
@@ -34,13 +36,26 @@ class Hazards:
         forward.spread()
 
     def all(self) -> Iterator[Obstacle]:
-        """At most one hazard of each kind."""
+        """The first hazard of each kind, and those of the CPU alone that stand before it."""
         for kind in (self._reached, self._opaque, self._left_half, self._anomaly):
-            if (found := next(kind(), None)) is not None:
-                yield found
+            for hazard in kind():
+                yield hazard
+                if not hazard.cpu:
+                    break
 
-    def _at(self, node: cst.CSTNode, reason: str, scaling: bool = False) -> Obstacle:
-        return Obstacle("AMP021", self.tree.span(node), reason, scaling=scaling, risk=True)
+    def _at(self, node: cst.CSTNode, reason: str, scaling: bool = False, cpu: bool = False) -> Obstacle:
+        return Obstacle("AMP021", self.tree.span(node), reason, scaling=scaling, risk=True, cpu=cpu)
+
+    @cached_property
+    def _dtypes(self) -> dict[str, Dtypes]:
+        return {device: Dtypes(self.forward, device, self.inside, self._functions) for device in operators.POLICIES}
+
+    def _unequal(self, node: cst.CSTNode, reason: str, operands: list[cst.BaseExpression]) -> Iterator[Obstacle]:
+        """A hazard unless the operands surely have one dtype under autocast, be it of CUDA or of the CPU."""
+        for device, dtypes in self._dtypes.items():
+            if not dtypes.agree(operands):
+                yield self._at(node, reason, cpu=device == "cpu")
+                return
 
     # ------------------------------------------------------------------ under autocast
 
@@ -57,8 +72,8 @@ class Hazards:
                 yield from self._product(node)
                 if isinstance(node, cst.Call):
                     yield from self._call(node)
-                elif isinstance(node, cst.Assign) and self._fills(node):
-                    yield self._at(node, _FILLS)
+                elif isinstance(node, cst.Assign):
+                    yield from self._filled(node)
 
     def _elsewhere(self, call: cst.Call) -> Iterator[Obstacle]:
         """A helper from another file of the project: a Gram matrix in it, say, would overflow unseen."""
@@ -85,24 +100,12 @@ class Hazards:
         found: dict[cst.FunctionDef, None] = {}
         calls = [n for n in self.inside if isinstance(n, cst.Call)]
         while calls:
-            for function in self._targets(calls.pop()):
+            callee = self.flow.callee(calls.pop())
+            for function in self.flow.overridden(callee) if callee is not None else ():
                 if function not in found:
                     found[function] = None
                     calls += [n for n in self.flow.body[function] if isinstance(n, cst.Call)]
         return tuple(found)
-
-    def _targets(self, call: cst.Call) -> Iterator[cst.FunctionDef]:
-        """The function that a call runs, and those that override it in a subclass of this file."""
-        callee = self.flow.callee(call)
-        if callee is None:
-            return
-        yield callee
-        if (owner := blocks.method_class(self.tree, callee)) is not None:
-            for cls in self.flow.classes:
-                if cls is not owner and self.flow.family(cls) is self.flow.family(owner):
-                    method = self.flow.method(cls, callee.name.value)
-                    if method is not None:
-                        yield method
 
     def _call(self, call: cst.Call) -> Iterator[Obstacle]:
         paths, text = self.forward.islands.stands_for(call.func), self.tree.text(call.func)
@@ -112,14 +115,10 @@ class Hazards:
         elif paths & words.NO_HALF or any(p.startswith(words.NO_HALF_MODULES) for p in paths):
             yield self._at(call, f"`{text}` has no kernel for half precision (AMP407)")
         elif name in words.OVERFLOWING and any(self._overflows(a) for a in arguments(call)):
-            reason = (
-                f"`{text}` is given a number that float16 cannot hold, so it would raise or become infinite (AMP403)"
-            )
-            yield self._at(call, reason, scaling=True)
-        elif name in words.SAME_DTYPE and not paths:
-            yield self._at(
-                call, f"`{text}` needs equal dtypes, and autocast may give it float16 beside float32 (AMP408)"
-            )
+            yield from self._overfilled(call, name)
+        elif name in operators.STRICT and not paths:
+            reason = f"`{text}` needs equal dtypes, and autocast may give it float16 beside float32 (AMP408)"
+            yield from self._unequal(call, reason, self._operands(call, name))
         elif name == "apply" and isinstance(call.func, cst.Attribute):
             cls = self.flow.named(call.func.value)
             if isinstance(cls, cst.ClassDef) and self._unprepared(cls):
@@ -134,10 +133,33 @@ class Hazards:
             reason = "multiplies a tensor with itself, and sums of squares may not fit float16 (AMP403)"
             yield self._at(node, f"`{self.tree.text(node)}` {reason}", scaling=True)
 
+    def _overfilled(self, call: cst.Call, name: str) -> Iterator[Obstacle]:
+        """A number beyond float16 for a tensor that autocast may leave in it."""
+        given = [*arguments(call)]
+        if isinstance(call.func, cst.Attribute) and not self.flow.names.imported(call.func):
+            given.insert(0, call.func.value)
+            given[1:2] = []  # the mask
+        elif name == "where":
+            given[:1] = []
+        filled = [a for a in (given if name == "where" else given[:1]) if not self._overflows(a)]
+        text = self.tree.text(call.func)
+        reason = f"`{text}` is given a number that float16 cannot hold, so it would raise or become infinite (AMP403)"
+        for device, dtypes in self._dtypes.items():
+            if not dtypes.unchanged(filled):
+                yield self._at(call, reason, scaling=True, cpu=device == "cpu")
+                return
+
+    def _operands(self, call: cst.Call, name: str) -> list[cst.BaseExpression]:
+        """The tensors that must have one dtype in a call of a strict method."""
+        receiver = [call.func.value] if isinstance(call.func, cst.Attribute) else []
+        plain = [a.value for a in call.args if a.keyword is None]
+        named = [a.value for a in call.args if a.keyword is not None and a.keyword.value in operators.STRICT_WORDS]
+        return [*receiver, *(plain[i] for i in operators.STRICT[name] if i < len(plain)), *named]
+
     def _overflows(self, node: cst.BaseExpression) -> bool:
         """A literal beyond float16, one name looked through; an infinity does fit."""
         if isinstance(node, cst.Call):
-            return any(self._overflows(a) for a in arguments(node))
+            return abs(_number(node)) > words.LARGEST_HALF or any(self._overflows(a) for a in arguments(node))
         place = self.flow.place(node)
         made = [d.value for d in self.flow.assigned(place) if d.value is not None] if place is not None else []
         return any(abs(_number(value)) > words.LARGEST_HALF for value in (node, *made))
@@ -186,14 +208,12 @@ class Hazards:
         looked_after = {*self._functions, *self._forwards}
         for function in (f for f in self.flow.functions if f not in looked_after):
             for node in self.flow.body[function]:
-                if isinstance(node, cst.Assign) and self._fills(node):
-                    yield self._at(node, _FILLS)
-                elif id(node) not in wrapped and self._mixes(node):
+                if isinstance(node, cst.Assign):
+                    yield from self._filled(node)
+                elif id(node) not in wrapped and (operands := self._strict(node)):
                     text = self.tree.text(node).partition("\n")[0]
-                    yield self._at(
-                        node,
-                        f"`{text}` would get float16 from autocast beside float32, and needs equal dtypes (AMP311)",
-                    )
+                    reason = f"`{text}` would get float16 from autocast beside float32, and needs equal dtypes (AMP311)"
+                    yield from self._unequal(node, reason, operands)
 
     @cached_property
     def _forwards(self) -> set[cst.FunctionDef]:
@@ -202,23 +222,28 @@ class Hazards:
         found = {m for cls in modules if (m := self.flow.method(cls, "forward")) is not None}
         return found | {f for forward in found for f in self.flow.reachable(forward)}
 
-    def _mixes(self, node: cst.CSTNode) -> bool:
+    def _strict(self, node: cst.CSTNode) -> list[cst.BaseExpression]:
+        """The operands of an operator that needs equal dtypes, where one may be in half precision; else none."""
         match node:
-            case cst.BinaryOperation(operator=cst.MatrixMultiply()):
-                return self.forward.reads_low(node, node)
-            case cst.Call(func=cst.Attribute(attr=cst.Name(value=name)) as func):
+            case cst.BinaryOperation(left=left, operator=cst.MatrixMultiply(), right=right):
+                return [left, right] if self.forward.reads_low(node, node) else []
+            case cst.Call(func=cst.Attribute(value=receiver, attr=cst.Name(value=name)) as func):
                 library = any(p.startswith("torch.") for p in self.flow.names.imported(func))
-                mixes = name in words.SAME_DTYPE or name in (words.PRODUCTS if library else words.PRODUCT_METHODS)
-                return mixes and self.forward.reads_low(node, node)
-        return False
+                product = name in (words.PRODUCTS if library else words.PRODUCT_METHODS)
+                if not (product or name in operators.STRICT) or not self.forward.reads_low(node, node):
+                    return []
+                if product or library:
+                    return [*([] if library else [receiver]), *arguments(node)]
+                return self._operands(node, name)
+        return []
 
-    def _fills(self, node: cst.Assign) -> bool:
+    def _filled(self, node: cst.Assign) -> Iterator[Obstacle]:
         """``out[mask] = half``: a tensor made in float32 takes other dtypes by slices and numbers, not by tensors."""
         match node.targets:
-            case [cst.AssignTarget(target=cst.Subscript() as target)] if self._made_by_torch(target.value):
+            case [cst.AssignTarget(target=cst.Subscript(value=tensor) as target)] if self._made_by_torch(tensor):
                 tensor_index = any(not self._plain_index(e.slice) for e in target.slice)
-                return tensor_index and self.forward.reads_low(node.value, node)
-        return False
+                if tensor_index and self.forward.reads_low(node.value, node):
+                    yield from self._unequal(node, _FILLS, [tensor, node.value])
 
     def _made_by_torch(self, node: cst.BaseExpression) -> bool:
         place = self.flow.place(node)
@@ -279,7 +304,7 @@ def _called(node: cst.BaseExpression) -> cst.BaseExpression:
 
 
 def _number(node: cst.CSTNode) -> float:
-    """The value of a literal number, its sign included; 0 for anything else."""
+    """The value of a literal number, or of ``float("-1e9")``, its sign included; 0 for anything else."""
     match node:
         case cst.Integer() | cst.Float():
             return float(node.evaluated_value)
@@ -287,6 +312,15 @@ def _number(node: cst.CSTNode) -> float:
             return -_number(inner)
         case cst.UnaryOperation(operator=cst.Plus(), expression=inner):
             return _number(inner)
+        case cst.Call(func=cst.Name(value="float"), args=[cst.Arg(value=cst.SimpleString(evaluated_value=str(text)))]):
+            return _parsed(text)
+    return 0.0
+
+
+def _parsed(text: str) -> float:
+    """The finite number that a string is."""
+    with suppress(ValueError):
+        return float(text) if math.isfinite(float(text)) else 0.0
     return 0.0
 
 

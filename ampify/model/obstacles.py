@@ -36,10 +36,10 @@ class Obstacles:
 
     def all(self) -> Iterator[Obstacle]:
         checks = (
-            self._closures, self._manual_updates, self._functional, self._written, self._two_phase, self._hooks,
-            self._no_step, self._other_dtypes, self._unknown_forward, self._no_accelerator, self._shared,
-            self._reduced, self._kept, self._hazards, self._sharded, self._wrapped, self._unrecorded,
-            self._homemade,
+            self._closures, self._manual_updates, self._functional, self._distributed, self._written, self._two_phase,
+            self._hooks, self._masters, self._foreign, self._no_step, self._other_dtypes, self._unknown_forward,
+            self._no_accelerator, self._shared, self._reduced, self._kept, self._hazards, self._sharded, self._wrapped,
+            self._unrecorded, self._homemade,
         )  # fmt: skip
         for check in checks:
             yield from check()
@@ -122,6 +122,13 @@ class Obstacles:
                 )
                 return
 
+    def _distributed(self) -> Iterator[Obstacle]:
+        for act in self.backwards:
+            if isinstance(act.node, cst.Call) and self.flow.names.imported(act.node.func) & words.DISTRIBUTED_BACKWARD:
+                reason = "distributed autograd keeps its gradients in a context that no GradScaler sees"
+                yield self._at("AMP012", act.node, reason)
+                return
+
     def _written(self) -> Iterator[Obstacle]:
         """``p.grad = g`` from `torch.autograd.grad` is a backward, unless more happens to ``g`` while it is scaled."""
         by_hand = [a.node for a in self.backwards if self._differentiates(a.node)]
@@ -178,6 +185,46 @@ class Obstacles:
                         return base == g and not any(_reads_name(a, g) for a in arguments(body))
         return False
 
+    def _masters(self) -> Iterator[Obstacle]:
+        """``master.grad = p.grad.float() / scale``: mixed precision by hand."""
+        for act in self.step:
+            match act:
+                case GradientUse(node=cst.Assign(targets=[one], value=value)) if self._from_others(one.target, value):
+                    reason = (
+                        "gradients are copied into those of other parameters: master weights, which keep a precision "
+                        "and a scale of their own"
+                    )
+                    yield Obstacle("AMP020", self.tree.span(act.node), reason)
+                    return
+
+    def _from_others(self, target: cst.CSTNode, value: cst.CSTNode) -> bool:
+        """Whether ``X.grad`` is made of the gradients of anything but ``X``."""
+        match target:
+            case cst.Attribute(value=owner, attr=cst.Name(value="grad")):
+                read = [dotted(n.value) for n in self._gradients(value, 3)]
+                return bool(read) and dotted(owner) not in read
+        return False
+
+    def _gradients(self, node: cst.CSTNode, depth: int) -> Iterator[cst.Attribute]:
+        """The gradients that an expression reads, and those that the functions it calls return."""
+        for n in self.flow.inside(node):
+            if isinstance(n, cst.Attribute) and n.attr.value == "grad" and not self.flow.names.imported(n):
+                yield n
+            function = self.flow.callee(n) if isinstance(n, cst.Call) and depth else None
+            for returned in self.flow.returns(function) if function is not None else ():
+                yield from self._gradients(returned, depth - 1)
+
+    def _foreign(self) -> Iterator[Obstacle]:
+        """``optimizer.backward(loss)``: no optimizer of PyTorch has that, and no module."""
+        for act in self.backwards:
+            if act.by is not None:
+                reason = (
+                    f"`{self.tree.text(act.by)}.backward` is no backward of PyTorch, and what it does to the gradients "
+                    "besides cannot be seen here"
+                )
+                yield self._at("AMP017", act.node, reason)
+                return
+
     def _no_step(self) -> Iterator[Obstacle]:
         if self.steps:
             if all(self._owns_inputs(act) for act in self.steps):
@@ -185,30 +232,18 @@ class Obstacles:
                     "AMP015", self.steps[0].node, "its optimizer changes an input, not the parameters of a module"
                 )
             return
-        open_steps = any(isinstance(a, OptimizerStep) for acts in self.acts.direct.values() for a in acts)
+        if any(act.by is not None for act in self.backwards):
+            return  # what this object does next need not be in sight
         first = self.backwards[0]
-        where = self._outside(first)
-        if where is not None:
-            yield where
-        elif open_steps or not self._inputs_only():
+        file = self.tree.module(first.node)
+        acts = (a for f, found in self.acts.direct.items() if self.tree.module(f) is file for a in found)
+        open_steps = any(isinstance(a, OptimizerStep) for a in acts)
+        if open_steps or not self._inputs_only():
             yield self._at("AMP017", first.node, "no `optimizer.step()` could be connected to this backward")
         else:
             yield self._at(
                 "AMP015", first.node, "no optimizer steps after this backward: it computes gradients of inputs"
             )
-
-    def _outside(self, first: Backward) -> Obstacle | None:
-        """Gradients that are kept where no `GradScaler` sees them."""
-        for node in self.nodes:
-            if isinstance(node, cst.Call):
-                for path in self.flow.names.imported(node.func):
-                    if path.startswith(words.DISTRIBUTED_BACKWARD):
-                        return self._at(
-                            "AMP017",
-                            first.node,
-                            "distributed autograd keeps its gradients in a context that no GradScaler sees",
-                        )
-        return None
 
     def _inputs_only(self) -> bool:
         """Whether gradients of inputs are what the backward is for."""

@@ -164,11 +164,11 @@ class Options:
         nodes = (n for n in self._nodes if isinstance(n, cst.Attribute) and n.attr.value == name)
         return [n for n in nodes if isinstance(self.flow.names.parent[n], cst.AssignTarget | cst.AugAssign)]
 
-    def heard(self, option: Option) -> bool:
-        """Whether code of this file does anything with an option but report it."""
+    def readers(self, option: Option) -> list[cst.CSTNode]:
+        """Where code of this file does anything with an option but report it."""
         own = {id(n) for n in walk(option.node)}
         said = (n for n in self._nodes if self._says(n, option) and id(n) not in own)
-        return any(not self._reported(n) for n in said)
+        return [n for n in said if not self._reported(n)]
 
     def _says(self, node: cst.CSTNode, option: Option) -> bool:
         match node:

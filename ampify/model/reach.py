@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import PurePath
 
 import libcst as cst
 
 from ampify.model import records
-from ampify.model.flow import Definition, How, Place, unwrapped
+from ampify.model.flow import Definition, How, Place, params, unwrapped
+from ampify.model.roles import Role
 from ampify.model.step import Code, Home, Obstacle, Reach
 from ampify.syntax import blocks
 from ampify.syntax.blocks import Block, Function
+from ampify.syntax.tree import Tree
 from ampify.syntax.walk import dotted, is_none
 
 
@@ -26,9 +29,17 @@ class Reaching:
         self.instances = code.roles.instances
         self.owners: dict[Function, cst.BaseExpression] = {}
         self._resolved: set[Place] = set()
+        self._keeping: frozenset[Function] = frozenset()
 
-    def solve(self, optimizers: Sequence[tuple[cst.BaseExpression, Function]], functions: Iterable[Function]) -> Reach:
-        """The reach for these optimizer expressions (with their functions) and all functions that need the scaler."""
+    def solve(
+        self,
+        optimizers: Sequence[tuple[cst.BaseExpression, Function]],
+        functions: Iterable[Function],
+        keeping: Iterable[Function] = (),
+    ) -> Reach:
+        """The reach for these optimizer expressions (with their functions) and all functions that need the scaler;
+        those ``keeping`` a state need it for that."""
+        self._keeping = frozenset(keeping)
         for expression, function in optimizers:
             self._optimizer(expression, function)
         if optimizers and not self.homes and not self.obstacles:
@@ -36,17 +47,29 @@ class Reaching:
             self._unseen(expression)
         self._settle()
         if self.homes:
-            for function in functions:
+            for function in dict.fromkeys([*functions, *keeping]):
                 self._need(function)
             self._early()
+        self._shared_calls()
         return Reach(tuple(self.homes), tuple(self.parameters), tuple(self.calls), tuple(self.owners.items()))
 
     def _refuse(self, node: cst.CSTNode, reason: str) -> None:
         self.obstacles.append(Obstacle("AMP017", self.tree.span(node), reason, scaling=True))
 
     def _unseen(self, expression: cst.CSTNode) -> None:
-        text = self.tree.text(expression)
-        self._refuse(expression, f"the place where `{text}` is made cannot be seen in this file")
+        text, declaring = self.tree.text(expression), self._declaring(expression)
+        if declaring is not None:
+            reason = f"`{declaring.name.value}` only declares `{text}`: what sets it is not in these files"
+        else:
+            reason = f"the place where `{text}` is made cannot be seen in this file"
+        self._refuse(expression, reason)
+
+    def _declaring(self, expression: cst.CSTNode) -> cst.ClassDef | None:
+        """The class that declares an attribute with its type alone: a library sets it, from an option or a file."""
+        place, reading = self.instances.place(expression), blocks.class_of(self.tree, expression)
+        if place is None or reading is None or self.flow.family(reading) is not place.root:
+            return None
+        return next((cls for cls in self._above(reading) if place.path in _declared(cls)), None)
 
     # ------------------------------------------------------------------ where optimizers are made
 
@@ -59,13 +82,27 @@ class Reaching:
         if place in self._resolved:
             return
         self._resolved.add(place)
-        found = self._definitions(place)
+        found = [d for d in self._definitions(place) if self._reaches(d, expression)]
         if not found and place.path[-1].startswith("["):
             found = unwrapped([d for d in self.flow.defining(place) if d.place.path == place.path[:-1]])
         if not found and not self._read_through(expression, place):
             self._unseen(expression)
         for d in found:
             self._definition(d, expression)
+
+    def _reaches(self, d: Definition, expression: cst.CSTNode) -> bool:
+        """Whether what a method sets is there in objects of the class that reads it, not only in those of a sibling."""
+        setting, reading = (blocks.class_of(self.tree, node) for node in (d.node, expression))
+        if setting is None or reading is None or self.flow.family(reading) is not d.place.root:
+            return True
+        return reading in self._above(setting) or setting in self._above(reading)
+
+    def _above(self, cls: cst.ClassDef) -> list[cst.ClassDef]:
+        """A class and all that it is derived from, the nearest first."""
+        found = [cls]
+        for known in found:
+            found += [base for base in self.flow.bases(known) if base not in found]
+        return found
 
     def _definitions(self, place: Place) -> list[Definition]:
         """The definitions that give an optimizer; ``optimizer=None`` gives one where a call passes one."""
@@ -117,7 +154,34 @@ class Reaching:
                     self._optimizer(value, d.function)
                 elif value is not None:
                     self.homes.append(Home(d.function, d.node, self._class(d.place)))
-                return value is not None
+                return value is not None or self._set_later(d, name)
+        return False
+
+    def _set_later(self, made: Definition, name: str) -> bool:
+        """Whether the field ``name`` of what was ``made`` here is set in the same function, or by one that it calls."""
+        field = Place(made.place.root, (*made.place.path, name))
+        here = [d.node for d in unwrapped([*self.flow.assigned(field)]) if d.function is made.function]
+        calls = [
+            n for n in self.flow.body[made.function] if isinstance(n, cst.Call) and self._sets(n, made.place, name)
+        ]
+        for node in (*here, *(blocks.small_statement_of(self.tree, call) for call in calls)):
+            self.homes.append(Home(made.function, node, None))
+        return bool(here or calls) and not isinstance(made.place.root, cst.ClassDef)
+
+    def _sets(self, call: cst.Call, record: Place, name: str, above: frozenset[cst.FunctionDef] = frozenset()) -> bool:
+        """Whether ``call`` runs a function that is given ``record`` and sets its field ``name``."""
+        callee = self.flow.callee(call)
+        if callee is None or callee in above:
+            return False
+        for param in params(callee):
+            value, place = self.flow.argument(call, callee, param.name.value), self.flow.place(param.name)
+            if value is None or place is None or self.flow.place(value) != record:
+                continue
+            if unwrapped([*self.flow.assigned(Place(place.root, (*place.path, name)))]):
+                return True
+            inside = (n for n in self.flow.body[callee] if isinstance(n, cst.Call))
+            if any(self._sets(n, place, name, above | {callee}) for n in inside):
+                return True
         return False
 
     def _class(self, place: Place) -> cst.ClassDef | None:
@@ -157,12 +221,17 @@ class Reaching:
             return
         self.parameters.append(function)
         name = function.name.value
-        sites = self.flow.sites.get(function, [])
-        if not sites:
-            self._refuse(function.name, f"`{name}` is given its optimizer by code outside this file")
-        if function in self.flow.escaping:
-            self._refuse(
-                function.name, f"`{name}` is also passed around as a value, so not all of its calls can be seen"
+        partials, sites = self._givers(function)
+        if (out := self.flow.values.leaving(function, partials)) is not None:
+            self._refuse(function.name, f"`{name}` is {self._handed_to(out)}, and what calls it from there is not seen")
+        elif not sites:
+            cls = blocks.method_class(self.tree, function)
+            twice = len(self.tree.names.scope[function].lookup(name)) > 1
+            told = f"`{name}` is defined more than once, so which one a call runs cannot be told"
+            reason = told if twice else f"no call of `{name}` was found that gives it its optimizer"
+            outside = f"{cls.name.value}.{name}" if cls is not None else name
+            self.obstacles.append(
+                Obstacle("AMP017", self.tree.span(function.name), reason, scaling=True, uncalled=outside)
             )
         if self._overridden(function):
             self._refuse(
@@ -172,6 +241,33 @@ class Reaching:
             if any(a.star == "**" for a in call.args):
                 self._refuse(call, f"this call of `{name}` passes its arguments as a dictionary")
             self.calls.append((call, function, self.flow.function(call)))
+
+    def _handed_to(self, out: cst.CSTNode) -> str:
+        """Where a function goes out of sight, in words."""
+        to = f"handed to `{self.tree.text(out.func)}`" if isinstance(out, cst.Call) else "handed on as a value"
+        path = self.tree.path(out)
+        place = f" of `{PurePath(path).name}`" if path and len(self.tree.paths) > 1 else ""
+        return f"{to} (line {self.tree.line(out)}{place})"
+
+    def _givers(self, function: cst.FunctionDef) -> tuple[list[cst.Call], list[cst.Call]]:
+        """What gives ``function`` its optimizer: those of its calls that are a `partial`, and all of them."""
+        sites = self.flow.sites.get(function, [])
+        filling = [c for c in sites if self.flow.values.filled(c) is function]
+        partials = [c for c in filling if any(self.code.roles.of(a.value) is Role.OPTIMIZER for a in c.args)]
+        if partials and partials != filling:
+            reason = f"only some of the partials of `{function.name.value}` are given an optimizer"
+            self._refuse(function.name, reason)
+        served = {c for c in sites if any(h.partial in partials for h in self.flow.handed(c) if h.function is function)}
+        idle = served.union(c for c in filling if c not in partials)
+        return partials, [c for c in sites if c not in idle]
+
+    def _shared_calls(self) -> None:
+        """A call that runs one of several functions has to be right for all of them."""
+        for call, function, _ in self.calls:
+            for handed in self.flow.handed(call):
+                if handed.function not in self.parameters:
+                    names = f"`{function.name.value}` is called where `{handed.function.name.value}` is"
+                    self._refuse(call, f"{names}, which takes no scaler")
 
     def _overridden(self, function: cst.FunctionDef) -> bool:
         cls = blocks.method_class(self.tree, function)
@@ -192,17 +288,35 @@ class Reaching:
         done: set[Function] = set()
         while stack:
             f = stack.pop()
-            if f in done or f in self.parameters or self.visible(f):
+            if f in done or self._given(f) or self.visible(f):
                 continue
             done.add(f)
             if (owner := self._owner(f)) is not None:
                 self.owners[f] = owner
                 continue
             if not isinstance(f, cst.FunctionDef):
-                self._refuse(self.homes[0].after, "the scaler made here would not be seen by the code of the module")
+                self._out_of_reach(function)
                 return
+            if (around := closing(self.code.tree, f)) is not None:
+                stack.append(around)
+                continue
             self._pass_to(f)
             stack += [caller for _, called, caller in self.calls if called is f]
+
+    def _out_of_reach(self, function: Function) -> None:
+        """``function`` needs the scaler, and none of those that lead to it can hand it on."""
+        home = self.homes[0]
+        if not isinstance(function, cst.FunctionDef):
+            self._refuse(home.after, "the scaler made here would not be seen by the code of the module")
+            return
+        name, keeps = function.name.value, function in self._keeping
+        does = "saves or restores the optimizer's state" if keeps else "takes part in the step"
+        scaler = f"the scaler, which `{home.cls.name.value}` would make," if home.cls is not None else "the scaler"
+        self._refuse(function.name, f"`{name}` {does}, and {scaler} is out of its reach")
+
+    def _given(self, function: Function) -> bool:
+        """Whether the scaler is a parameter of ``function``, or of a function around it."""
+        return any(f in self.parameters for f in (function, *self.tree.parents(function)))
 
     def _owner(self, function: Function) -> cst.BaseExpression | None:
         """How ``function``, which is outside of the class that makes the scaler, calls the object that has it."""
@@ -234,7 +348,7 @@ class Reaching:
         """An evaluation that takes the scaler along cannot come before the optimizer is made."""
         for call, called, caller in self.calls:
             for home in self.homes:
-                if home.function is caller and self.tree.span(call).start < self.tree.span(home.after).start:
+                if home.function is caller and self.tree.span(call).start < self.tree.span(home.after).end:
                     self._refuse(
                         call, f"`{called.name.value}` is called here before there is an optimizer and a scaler"
                     )
@@ -273,17 +387,28 @@ class Reaching:
         return self._last([h for h in homes if h.function is functions[0]])
 
     def _hidden(self, home: Home) -> None:
-        """A subclass that replaces the method that makes the scaler would be without one; so would ``__slots__``."""
+        """A class that replaces the method that makes the scaler would be without one; so would ``__slots__``."""
         for cls in self.flow.classes:
             if home.cls is None or self.flow.family(cls) is not home.cls:
                 continue
-            own = [m for m in cls.body.body if isinstance(m, cst.FunctionDef)]
-            for method in own:
-                replaces = isinstance(home.function, cst.FunctionDef) and method.name.value == home.function.name.value
-                if replaces and method is not home.function and not self._calls_super(method):
-                    self._refuse(method.name, f"`{cls.name.value}` replaces the method that would make the scaler")
+            if self._uses_scaler(cls) and (method := self._replacing(cls, home)) is not None:
+                self._refuse(method.name, f"`{cls.name.value}` replaces the method that would make the scaler")
             if any(d.place.path == ("__slots__",) for d in self.flow.definitions.get(self.tree.names.inner[cls], ())):
                 self._refuse(cls.name, f"`{cls.name.value}` has `__slots__`, so it cannot get a scaler")
+
+    def _uses_scaler(self, cls: cst.ClassDef) -> bool:
+        """Whether the step is among the methods of a class, its own or those of its bases, or outside of them all."""
+        users = {blocks.class_of(self.tree, use) for use in self._uses}
+        inside = {user for user in users if user is not None and self.flow.family(user) is self.flow.family(cls)}
+        return inside != users or not inside.isdisjoint(self._above(cls))
+
+    def _replacing(self, cls: cst.ClassDef, home: Home) -> cst.FunctionDef | None:
+        """What objects of a class run in place of the method that makes the scaler."""
+        name = home.function.name.value if isinstance(home.function, cst.FunctionDef) else ""
+        method = self.flow.method(cls, name)
+        if method is None or method is home.function or blocks.abstract(method) or self._calls_super(method):
+            return None
+        return method
 
     def _calls_super(self, method: cst.FunctionDef) -> bool:
         return any(
@@ -339,6 +464,18 @@ class Reaching:
         """Tell where the scaler is going to be used, calls that pass it included."""
         self._uses = tuple(nodes)
         return self
+
+
+def _declared(cls: cst.ClassDef) -> set[tuple[str, ...]]:
+    """What a class names with its type alone, without a value."""
+    lines = (line.body[0] for line in cls.body.body if isinstance(line, cst.SimpleStatementLine))
+    found = (n.target for n in lines if isinstance(n, cst.AnnAssign) and n.value is None)
+    return {(target.value,) for target in found if isinstance(target, cst.Name)}
+
+
+def closing(tree: Tree, function: Function) -> cst.FunctionDef | None:
+    """The function whose names ``function`` closes over."""
+    return next((p for p in tree.parents(function) if isinstance(p, cst.FunctionDef)), None)
 
 
 def visible_home(code: Code, homes: Iterable[Home], function: Function) -> Home | None:

@@ -97,6 +97,7 @@ class Roles:
 
     def _round(self) -> None:
         self._returning.clear()
+        self._fields = self._held_fields()
         for definitions in self.flow.definitions.values():
             for d in definitions:
                 if d.how in (How.ASSIGN, How.OTHER) and d.value is not None:
@@ -145,7 +146,8 @@ class Roles:
 
     def _iterate(self, d: Definition) -> None:
         for source in self.flow.drawn(d):
-            self._learn(d.place, Evidence.FLOW, self.of(source))
+            role = self.of(source)
+            self._learn(d.place, Evidence.FLOW, role if role is not Role.LOADER else None)  # its batches are none
             if (place := self.flow.place(source)) is not None:
                 self._learn(d.place, Evidence.FLOW, self.at(Place(place.root, (*place.path, "[*]"))))
 
@@ -159,6 +161,21 @@ class Roles:
                 self._learn(Place(d.place.root, (*d.place.path, "[*]")), Evidence.FLOW, element and element[1])
                 if known := self._known.get(d.place):
                     self._learn(place, Evidence.USE, known[1])
+                self._share_fields(place, d.place)
+                self._share_fields(d.place, place)
+
+    def _share_fields(self, source: Place, target: Place) -> None:
+        """``args.model`` is the same object in a function that is given ``args``, whoever has set it."""
+        for name, role in self._fields.get(source, ()):
+            self._learn(Place(target.root, (*target.path, name)), Evidence.FLOW, role)
+
+    def _held_fields(self) -> dict[Place, list[tuple[str, Role]]]:
+        """What is known of attributes, by the place of what has them."""
+        found: dict[Place, list[tuple[str, Role]]] = {}
+        for place, (evidence, role) in self._known.items():
+            if len(place.path) == _FIELD and evidence is not Evidence.NAME and not isinstance(place.root, cst.ClassDef):
+                found.setdefault(Place(place.root, place.path[:-1]), []).append((place.path[-1], role))
+        return found
 
     def _annotated(self, annotation: cst.Annotation | None) -> Role | None:
         if annotation is None:
@@ -223,7 +240,7 @@ class Roles:
         if path.startswith(words.MODULE_MODULES) and not path.startswith(words.NOT_MODULES):
             if last[0].isupper():
                 return Role.LOSS if last.endswith(words.LOSS_SUFFIXES) else Role.MODULE
-            return Role.MODULE if not path.startswith("torch.nn.") else None
+            return Role.MODULE if not path.startswith(words.MODULE_FUNCTIONS) else None
         if path in words.MODULE_FACTORIES or (path.startswith("transformers.") and last == "from_pretrained"):
             return Role.MODULE if not path.rpartition(".")[0].endswith(("Tokenizer", "Processor", "Config")) else None
         return None
@@ -309,6 +326,9 @@ class Roles:
         losses = (self.flow.place(func.value) for func in names if func.attr.value in ("backward", "detach", "item"))
         return {place for place in losses if place is not None}
 
+
+_FIELD = 2
+"""Words in the path of an attribute of a name."""
 
 _BUILTINS = {"list", "filter", "sum", "len", "print", "sorted", "chain", "tuple", "iter", "map", "zip", "enumerate"}
 

@@ -27,7 +27,7 @@ class Event(Enum):
     SCALED_BACKWARD = auto()
     PLAIN_BACKWARD = auto()
     SOME_BACKWARD = auto()
-    """It may or may not reach the parameters of this optimizer."""
+    """It may or may not reach the parameters of this optimizer, or scale by itself."""
     UNSCALE = auto()
     CLIP = auto()
     CHANGE = auto()
@@ -154,6 +154,8 @@ class Scaling:
         return any(isinstance(n, cst.Name | cst.Attribute) and self.code.amp.is_scaler(n) for n in walk(node))
 
     def _backward(self, act: Backward, optimizer: Optimizer) -> Event:
+        if act.by is not None:
+            return Event.SOME_BACKWARD
         event = Event.SCALED_BACKWARD if self.is_scaled(act) else Event.PLAIN_BACKWARD
         other = (
             act.scaler is not None and optimizer.scalers and not related(self.origins.of(act.scaler), optimizer.scalers)
@@ -166,7 +168,8 @@ class Scaling:
 
     @cached_property
     def _live(self) -> list[Backward]:
-        return [b for b in self.step.every(Backward) if not any(p in self.dead for p in self.tree.parents(b.node))]
+        own = (b for b in self.step.every(Backward) if b.by is None)
+        return [b for b in own if not any(p in self.dead for p in self.tree.parents(b.node))]
 
     def _reaches(self, act: Backward, optimizer: Optimizer) -> bool:
         """Whether there is evidence that a loss depends on parameters of this optimizer."""

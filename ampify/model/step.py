@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ampify.model.amp import AmpFacts
     from ampify.model.flags import Flag
     from ampify.model.flow import Flow, Place
-    from ampify.model.frameworks import Frameworks
+    from ampify.model.frameworks import Framework, Frameworks
     from ampify.model.graph import Graph
     from ampify.model.roles import Roles
     from ampify.model.uses import ApiUse
@@ -52,6 +52,10 @@ class Backward(Act):
 
     loss: cst.BaseExpression
     scaler: cst.BaseExpression | None = None
+    by: cst.BaseExpression | None = None
+    """The object, not a tensor, that is given the loss and goes backward in a way of its own."""
+    framework: Framework | None = None
+    """Whose object it is, if that is known."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,6 +109,10 @@ class Obstacle:
     """Only in the way of a GradScaler: bfloat16, which needs none, goes past it."""
     risk: bool = False
     """Can be converted, but would go wrong or raise: only `--unsafe-fixes` goes past it."""
+    cpu: bool = False
+    """Only in the way of autocast on the CPU, whose lists of operators are others."""
+    uncalled: str = ""
+    """The function, or ``Class.method``, that no call was seen of which gives it its optimizer."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -161,6 +169,8 @@ class Checkpoint:
     load: cst.Call | None = None
     source: cst.BaseExpression | None = None
     """The checkpoint that the state is loaded from."""
+    named: cst.Call | None = None
+    """A call that is given the optimizer under the name of its entry, and restores all that it is given."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -201,6 +211,12 @@ class TrainingStep:
         return tuple(act for act in self.acts if isinstance(act, kind))
 
     @property
+    def framework(self) -> Framework | None:
+        """The framework that goes backward here, where no scaler takes part: then the step is the framework's."""
+        named = (act.framework for act in self.every(Backward) if act.framework is not None)
+        return None if self.scaled else next(named, None)
+
+    @property
     def tree(self) -> Tree:
         return self.code.tree
 
@@ -222,8 +238,16 @@ class TrainingStep:
     @property
     def changed_names(self) -> frozenset[str]:
         """What a conversion asks more of than before, so that code elsewhere may not use it: see `needing`."""
-        owners = ((f, blocks.method_class(self.tree, f)) for f in self.needing)
-        return frozenset((cls or f).name.value for f, cls in owners)
+        return frozenset(name for names in self.changed_in.values() for name in names)
+
+    @property
+    def changed_in(self) -> dict[str | None, set[str]]:
+        """The `changed_names` by the path of their file."""
+        found: dict[str | None, set[str]] = {}
+        for function in self.needing:
+            owner = blocks.method_class(self.tree, function) or function
+            found.setdefault(self.tree.path(function), set()).add(owner.name.value)
+        return found
 
     @property
     def needing(self) -> tuple[cst.FunctionDef, ...]:

@@ -22,7 +22,7 @@ _DTYPES = re.compile(r"torch\.(float|double|half|bfloat16|float\d+\w*|complex\d+
 _BOOL_CALLS = {"torch.cuda.is_available", "torch.cuda.is_bf16_supported", "torch.backends.mps.is_available",
                "torch.distributed.is_available", "torch.distributed.is_initialized"}  # fmt: skip
 _VERSION = re.compile(
-    r"^hasattr$|^(Loose)?Version$|(?i:__version__|torch_?(version|\d|(ge|gt|le|lt)_?\d)|parse_version)",
+    r"^hasattr$|^(Loose)?Version$|(?i:__version__|torch_?(version|((ge|gt|le|lt|greater|less|than|equal)_?)*\d)|parse_version)",
 )
 _FLAG = re.compile(
     r"_*((use|with|enable|do|is)_?)?((native|torch|cuda)_)?"
@@ -41,6 +41,7 @@ class How(Enum):
     BASE = "base class"
     INSTANCE_CHECK = "isinstance check"
     ANNOTATION = "annotation"
+    CONTEXT = "with item"
     OTHER = "other"
 
 
@@ -66,6 +67,9 @@ class Argument:
     is_a: Value
     name: str
     """The last name of a plain chain: ``use_amp`` of ``args.use_amp``; empty for other expressions."""
+    literal: str | None
+    """What a plain string says."""
+    node: cst.BaseExpression = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,6 +96,11 @@ class ApiUse:
         return self.tree.span(self.node)
 
     @property
+    def attributes(self) -> tuple[str, ...]:
+        """The names that are written here after the first."""
+        return dotted(self.node)[1:]
+
+    @property
     def call(self) -> Span | None:
         """The whole call, if the reference is called."""
         return self.tree.span(call) if (call := self._call) else None
@@ -110,9 +119,20 @@ class ApiUse:
         return tuple(_argument(self.tree, arg) for arg in self._call.args) if self._call else ()
 
     @property
+    def passed_on(self) -> bool:
+        """Whether a name that the file has assigned it to is only handed on: the assignment is a reference itself."""
+        bindings = self.tree.names.scope[self.name].lookup(self.name.value)
+        return self.how is How.OTHER and any(binding.how is Bound.ASSIGN for binding in bindings)
+
+    @property
+    def assigned(self) -> bool:
+        """Whether the file itself puts something there: ``torch.cuda.amp.autocast = mine``."""
+        return isinstance(self.tree.names.parent[self.node], cst.AssignTarget | cst.AnnAssign | cst.Del)
+
+    @property
     def version_switch(self) -> bool:
         """Whether the code asks first what is installed: try/except ImportError, ``hasattr``, a version."""
-        return _switched(self.tree, self.node)
+        return switched(self.tree, self.node)
 
     @property
     def scripted(self) -> bool:
@@ -181,6 +201,8 @@ def _how(tree: Tree, node: cst.CSTNode) -> How:
                 return How.DECORATOR
             case cst.Annotation():
                 return How.ANNOTATION
+            case cst.WithItem(item=item) if item is child:
+                return How.CONTEXT
             case cst.Call(func=func) if func is child and child is node:
                 above = tree.names.parent[parent]
                 return How.DECORATOR if isinstance(above, cst.Decorator) else How.CALL
@@ -202,14 +224,15 @@ def _conditional(tree: Tree, name: cst.Name) -> bool:
     bindings = tree.names.scope[name].lookup(name.value)
     if len(bindings) > 1 and not all(b.path and b.path == bindings[0].path for b in bindings):
         return True
-    return any(b.how is Bound.IMPORT and (_in_try(tree, b.node) or _switched(tree, b.node)) for b in bindings)
+    return any(b.how is Bound.IMPORT and (in_try(tree, b.node) or switched(tree, b.node)) for b in bindings)
 
 
-def _in_try(tree: Tree, node: cst.CSTNode) -> bool:
+def in_try(tree: Tree, node: cst.CSTNode) -> bool:
+    """Whether ``node`` stands in a ``try`` that catches something, or in what is done then."""
     return any(isinstance(parent, cst.Try) and parent.handlers for parent in tree.parents(node))
 
 
-def _switched(tree: Tree, node: cst.CSTNode) -> bool:
+def switched(tree: Tree, node: cst.CSTNode) -> bool:
     """Whether code around ``node`` lets what is installed decide if it runs."""
     child = node
     for parent in tree.parents(node):
@@ -224,7 +247,7 @@ def _switched(tree: Tree, node: cst.CSTNode) -> bool:
 
 def _of_imports(handler: cst.ExceptHandler) -> bool:
     kinds = walk(handler.type) if handler.type else ()
-    wanted = {"ImportError", "ModuleNotFoundError", "AttributeError"}
+    wanted = {"ImportError", "ModuleNotFoundError", "AttributeError", "TypeError"}
     return any(isinstance(node, cst.Name) and node.value in wanted for node in kinds)
 
 
@@ -249,7 +272,14 @@ def _argument(tree: Tree, arg: cst.Arg) -> Argument:
         star=arg.star,
         is_a=value_of(tree, arg.value),
         name=chain[-1] if chain else "",
+        literal=_literal(arg.value),
+        node=arg.value,
     )
+
+
+def _literal(node: cst.BaseExpression) -> str | None:
+    value = node.evaluated_value if isinstance(node, cst.SimpleString | cst.ConcatenatedString) else None
+    return value if isinstance(value, str) else None
 
 
 def looks_like_a_flag(argument: Argument) -> bool:

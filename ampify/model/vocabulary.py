@@ -19,6 +19,8 @@ NOT_OPTIMIZERS = ("torch.optim.lr_scheduler", "torch.optim.swa_utils", "timm.opt
 MODULE_BASES = {"torch.nn.Module", "torch.nn.modules.Module", "torch.nn.modules.module.Module"}
 MODULE_MODULES = ("torch.nn.", "torchvision.models.", "torch_geometric.nn.", "segmentation_models_pytorch.")
 NOT_MODULES = ("torch.nn.utils.", "torch.nn.functional.", "torch.nn.init.", "torch.nn.Parameter", "torch.nn.parameter.")
+MODULE_FUNCTIONS = ("torch.nn.", "torch_geometric.nn.")
+"""Of those, where functions in small letters compute something; elsewhere they make a module, as `resnet18` does."""
 MODULE_FACTORIES = {"timm.create_model", "torch.hub.load", "torchvision.models.get_model", "torch.jit.load"}
 MODULE_WRAPPERS = {
     "torch.compile", "torch.jit.script", "torch.jit.trace", "copy.deepcopy", "copy.copy",
@@ -36,7 +38,7 @@ HOUSEKEEPING = SAME_OBJECT | {
     "named_children", "state_dict", "load_state_dict", "zero_grad", "no_sync", "add_module", "register_buffer",
     "register_parameter", "register_forward_hook", "register_forward_pre_hook", "get_parameter", "get_submodule",
     "save_pretrained", "gradient_checkpointing_enable", "compile", "reset_parameters", "init_weights", "extra_repr",
-    "type", "print", "save", "load", "size", "summary",
+    "type", "print", "save", "load", "size", "summary", "append", "extend", "insert",
 }  # fmt: skip
 """Methods of a module that run no forward."""
 
@@ -59,6 +61,10 @@ SCALERS = {
     "torch.amp.GradScaler", "torch.GradScaler", "torch.cuda.amp.GradScaler", "torch.cpu.amp.GradScaler",
     "torch.amp.grad_scaler.GradScaler", "torch.cuda.amp.grad_scaler.GradScaler",
 }  # fmt: skip
+LOSS_SCALERS = {
+    f"timm.utils.{module}{name}" for module in ("", "cuda.") for name in ("NativeScaler", "ApexScaler")
+}  # fmt: skip
+"""Callable scalers of libraries: ``loss_scaler(loss, optimizer, …)`` does all of an iteration behind the loss."""
 
 CLIPS = {
     f"torch.nn.utils.{name}"
@@ -80,12 +86,6 @@ PRODUCT_METHODS = {"mm", "bmm", "matmul", "addmm", "baddbmm", "addbmm", "mv"}
 
 NOT_LINEAR = {"clamp", "clip", "sign", "norm"}
 """What a backward may do to gradients that does not commute with their scale."""
-
-SAME_DTYPE = {
-    "index_add", "index_add_", "index_copy", "index_copy_", "index_put", "index_put_", "scatter_", "scatter_add",
-    "scatter_add_", "scatter_reduce_", "masked_scatter_", "lerp_", "addmm_", "baddbmm_", "addmv_", "addr_",
-}  # fmt: skip
-"""Operations that need equal dtypes, and that autocast never casts."""
 
 OVERFLOWING = {"masked_fill", "masked_fill_", "fill_", "fill_diagonal_", "where", "full_like", "clamp", "clamp_"}
 
@@ -117,7 +117,7 @@ GRADIENT_HOOKS = {
     "register_hook", "register_post_accumulate_grad_hook", "register_full_backward_hook",
     "register_full_backward_pre_hook", "register_backward_hook", "register_comm_hook",
 }  # fmt: skip
-DISTRIBUTED_BACKWARD = ("torch.distributed.autograd",)
+DISTRIBUTED_BACKWARD = {"torch.distributed.autograd.backward"}
 COLLECTIVE_MODULES = ("torch.distributed.", "horovod.torch.", "torch_xla.core.xla_model.")
 FULLY_SHARDED = (
     "torch.distributed.fsdp",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import libcst as cst
 
 from ampify.config import Settings
 from ampify.model.devices import Devices
-from ampify.model.flags import Flag, Unheard
+from ampify.model.flags import Flag, Unheard, Wish, title
 from ampify.model.flow import params
 from ampify.model.options import Option
 from ampify.model.reach import visible_home
@@ -26,11 +26,23 @@ _FLOAT = "\0"
 """Stands for ``.float()`` in a text that is on its way; no Python source holds it."""
 
 
+class Unsaid(ValueError):
+    """What is to switch mixed precision on cannot be read where it has to be known."""
+
+
 class Adoption:
     """One step on its way to mixed precision: the names that are written, and the edits that write them."""
 
-    def __init__(self, step: TrainingStep, settings: Settings, placement: Placement) -> None:
+    def __init__(
+        self,
+        step: TrainingStep,
+        settings: Settings,
+        placement: Placement,
+        wishes: Sequence[Wish] = (),
+        scale: Sequence[str] = (),
+    ) -> None:
         self.step, self.settings, self.placement = step, settings, placement
+        self.wishes, self.scale = wishes, scale
         self.code, self.tree, self.flow = step.code, step.tree, step.code.flow
         self.scaling = settings.dtype == "float16" and settings.device != "cpu"
         self.devices = Devices(step.code)
@@ -110,7 +122,7 @@ class Adoption:
         return next(params(method)).name.value
 
     def _visible(self, function: Function) -> Home | None:
-        if function in self.step.reach.parameters:
+        if any(f in self.step.reach.parameters for f in (function, *self.tree.parents(function))):
             return None
         if function in self.owners:
             return self.step.reach.homes[0]
@@ -160,6 +172,15 @@ class Adoption:
     def _maybe_self(self, function: Function) -> str | None:
         return self._self(function) if blocks.class_of(self.tree, function) is not None else None
 
+    def unknown_device(self) -> cst.BaseExpression | None:
+        """The device of a region, a field of a record (``args.device``), that the home of the scaler cannot name."""
+        homes = [self._home_device(home) for home in self.step.reach.homes]
+        if all(device.expression is not None or device.flag is not None for device in homes):
+            return None
+        apart = (r.function for r in self.step.regions if self._visible(r.function) is None)
+        named = (self.devices.seen_from(function).expression for function in apart)
+        return next((device for device in named if isinstance(device, cst.Attribute)), None)
+
     # ------------------------------------------------------------------ whether it is on
 
     def _on(self, device: Device, kind: str, function: Function, before: cst.CSTNode | None = None) -> str:
@@ -170,8 +191,19 @@ class Adoption:
             on = self._truth(device.flag, function)
         else:
             on = f"{self.spell('torch.cuda.is_available', before or function)}()"
+        if self.wishes:
+            return " and ".join([*self._wished(function, before), on])
         wish = self.devices.flags.wish(self.option, function, before) if self.option is not None else None
         return f"{self._truth(wish, function)} and {on}" if wish is not None else on
+
+    def _wished(self, function: Function, before: cst.CSTNode | None) -> list[str]:
+        """The conditions that the program had for its mixed precision, as ``function`` can say them."""
+        own = [w for w in self.wishes if (w.file, w.function) == title(self.tree, function)]
+        for wish in own or self.wishes[: len({w.tests for w in self.wishes}) == 1]:
+            if (said := self.devices.flags.said(wish, function, before)) is not None:
+                return said
+        missing = " and ".join(own[0].tests if own else self.wishes[0].tests)
+        raise Unsaid(f"`{missing}` decides on mixed precision, and cannot be read where the scaler is made")
 
     def _truth(self, flag: Flag, function: Function) -> str:
         """A flag as True or False: ``enabled`` takes nothing else."""
@@ -182,7 +214,14 @@ class Adoption:
     def _direct(self, home: Home) -> str | None:
         """The flag of the script where it can stand for ``use_amp`` in all functions that see it."""
         flag = self._home_device(home).flag
-        if self.option is not None or home.cls is not None or flag is None or flag.negated or not flag.is_bool:
+        if (
+            self.option is not None
+            or self.wishes
+            or home.cls is not None
+            or flag is None
+            or flag.negated
+            or not flag.is_bool
+        ):
             return None
         functions = [r.function for r in self.step.regions if self._visible(r.function) is home]
         seen = all(self.devices.flags.means(flag, f) for f in functions)
@@ -190,7 +229,7 @@ class Adoption:
 
     def _heard(self) -> Option | None:
         """The script's own option for mixed precision, if it can be read in all places that have to know."""
-        unheard = self.devices.flags.unheard
+        unheard = None if self.wishes else self.devices.flags.unheard
         if unheard is None or unheard.doubt is not None:
             return None
         at = [(home.function, home.after) for home in self.step.reach.homes]
@@ -202,7 +241,11 @@ class Adoption:
     @property
     def unheard(self) -> Unheard | None:
         """The option for mixed precision that stays without effect."""
-        return self.devices.flags.unheard if self.option is None and self.settings.device != "cpu" else None
+        return (
+            self.devices.flags.unheard
+            if self.option is None and not self.wishes and self.settings.device != "cpu"
+            else None
+        )
 
     # ------------------------------------------------------------------ the scaler: made, passed along
 
@@ -228,6 +271,7 @@ class Adoption:
         old = self.settings.target_torch is not None and self.settings.target_torch < (2, 3)
         path = "torch.cuda.amp.GradScaler" if old else "torch.amp.GradScaler"
         arguments = [] if old else [self._device_type(device, home=True, prefix=prefix)]
+        arguments += self.scale
         arguments.append(f"enabled={self._direct(home) or prefix + self.use_amp}")
         head = f"{prefix}{self.scaler_name} = {self.spell(path, home.after)}"
         return self._lines(home.after, head, arguments, "")
@@ -241,13 +285,19 @@ class Adoption:
         """The scaler becomes a parameter of functions that are passed their optimizer."""
         for function in self.step.reach.parameters:
             yield edit.parameter(self.tree, function, self.scaler_name)
-        for call, function, caller in self.step.reach.calls:
-            by_keyword = edit.takes_keyword(function) or any(a.keyword is not None or a.star for a in call.args)
-            missing = len([a for a in call.args if a.keyword is None]) < len(function.params.params) - self.flow.bound(
-                call, function
-            )
-            name = self.scaler(caller)
-            yield edit.argument(self.tree, call, f"{self.scaler_name}={name}" if by_keyword or missing else name)
+        for call in dict.fromkeys(call for call, _, _ in self.step.reach.calls):
+            found = [(function, caller) for c, function, caller in self.step.reach.calls if c is call]
+            name = self.scaler(found[0][1])
+            by_keyword = any(self._by_keyword(call, function) for function, _ in found)
+            yield edit.argument(self.tree, call, f"{self.scaler_name}={name}" if by_keyword else name)
+
+    def _by_keyword(self, call: cst.Call, function: cst.FunctionDef) -> bool:
+        """Whether the place of the new parameter is not the one behind the arguments of ``call``."""
+        if edit.takes_keyword(function) or any(a.keyword is not None or a.star for a in call.args):
+            return True
+        if self.flow.values.filled(call) or any(h.partial for h in self.flow.handed(call)):
+            return True
+        return len(call.args) < len(function.params.params) - self.flow.bound(call, function)
 
     # ------------------------------------------------------------------ autocast
 
@@ -421,6 +471,9 @@ class Adoption:
             if checkpoint.display is not None and checkpoint.display not in done:
                 done.add(checkpoint.display)
                 yield checkpoints.saved(self.tree, checkpoint.display, scaler)
+            elif checkpoint.named is not None and checkpoint.named not in done:
+                done.add(checkpoint.named)
+                yield edit.argument(self.tree, checkpoint.named, f"{checkpoints.ENTRY}={scaler}")
             elif checkpoint.load is not None and checkpoint.source is not None and checkpoint.function not in done:
                 done.add(checkpoint.function)
                 yield checkpoints.restored(self.tree, checkpoint.load, self.tree.text(checkpoint.source), scaler)

@@ -9,12 +9,15 @@ from ampify.source.edits import Edit
 from ampify.syntax.tree import Tree
 from ampify.syntax.walk import walk
 
+ENTRY = "scaler"
+"""The name of the entry."""
+
 
 def saved(tree: Tree, display: cst.Dict, scaler: str) -> Edit:
     """The state of ``scaler`` as one more entry of a dict."""
     keys = [e.key for e in display.elements if isinstance(e, cst.DictElement)]
     quote = next((k.quote for k in keys if isinstance(k, cst.SimpleString)), '"')
-    return entered(tree, display, f"{quote}scaler{quote}: {scaler}.state_dict()")
+    return entered(tree, display, f"{quote}{ENTRY}{quote}: {scaler}.state_dict()")
 
 
 def entered(tree: Tree, display: cst.Dict, entry: str) -> Edit:
@@ -32,5 +35,5 @@ def restored(tree: Tree, load: cst.Call, source: str, scaler: str) -> Edit:
     """After the optimizer's state; older checkpoints have none for the scaler, a disabled scaler's is empty."""
     strings = (n for n in walk(load.args[0].value) if isinstance(n, cst.SimpleString))
     quote = next((s.quote for s in strings), '"')
-    name, unit = f"{quote}scaler{quote}", tree.module(load).default_indent
+    name, unit = f"{quote}{ENTRY}{quote}", tree.module(load).default_indent
     return edit.after(tree, load, f"if {source}.get({name}):", f"{unit}{scaler}.load_state_dict({source}[{name}])")

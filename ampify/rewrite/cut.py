@@ -121,11 +121,16 @@ class Cuts:
         """The text that remains, and the dotted names that were read in what has gone."""
         if not self._gone and not self._groups:
             return self.source.text, frozenset()
+        edits = self.edits()
+        return splice(self.source.text, edits), frozenset(self._freed())
+
+    def edits(self) -> list[Edit]:
+        """The cuts as edits of the text."""
         self._settle()
         groups = [*((e,) for e in self._statement_edits()), *self._groups]
         for group in sorted(groups, key=lambda g: -max((e.span.end - e.span.start for e in g), default=0)):
             self._take(group)
-        return splice(self.source.text, self._taken), frozenset(self._freed())
+        return self._taken
 
     def _take(self, group: tuple[Edit, ...]) -> None:
         fresh = [edit for edit in group if not self._swallowed(edit.span)]

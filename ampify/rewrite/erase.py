@@ -18,7 +18,7 @@ from ampify.syntax.tree import Tree, Unreadable
 _ROUNDS = 100
 """Each round takes out one level of nesting; code that needs more is not code."""
 
-_FLOAT = ".float()"
+FLOAT = ".float()"
 
 Act = Callable[[AmpFacts, Cuts], None]
 
@@ -55,8 +55,8 @@ def erase_text(text: str, hints: Hints = Hints(), paths: Sequence[str] = ()) -> 
 
 def _without_floats(text: str, floats: tuple[Span, ...]) -> str:
     for span in floats:
-        if (found := text[span.start : span.end]) != _FLOAT:
-            raise EraseFailed(f"`{_FLOAT}` was expected where `{found}` stands")
+        if (found := text[span.start : span.end]) != FLOAT:
+            raise EraseFailed(f"`{FLOAT}` was expected where `{found}` stands")
     return splice(text, (Edit(span, "") for span in floats))
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import libcst as cst
 
 from ampify.model.amp import AmpFacts
-from ampify.rewrite.cut import Cuts
+from ampify.rewrite.cut import Cuts, is_quiet
 from ampify.rewrite.erase_uses import Uses
 from ampify.rewrite.imports import AddedImport
 from ampify.syntax.blocks import small_statement_of
@@ -145,9 +145,16 @@ def _arguments(facts: AmpFacts, carries: Predicate) -> Iterator[cst.Arg]:
         if isinstance(call, cst.Call):
             for arg in call.args:
                 param = facts.passed.get(arg)
-                goes = carries(arg.value) and takes_anything(facts, call) if param is None else carries(param.name)
+                unnamed = takes_anything(facts, call) or _among_others(facts, call, arg)
+                goes = carries(arg.value) and unnamed if param is None else carries(param.name)
                 if goes and not arg.star:
                     yield arg
+
+
+def _among_others(facts: AmpFacts, call: cst.Call, arg: cst.Arg) -> bool:
+    """Whether a keyword goes into the ``**kwargs`` of a function at hand, which takes whatever comes."""
+    found = [*facts.callees(call)]
+    return arg.keyword is not None and bool(found) and all(f.params.star_kwarg is not None for f in found)
 
 
 def takes_anything(facts: AmpFacts, call: cst.Call) -> bool:
@@ -183,8 +190,10 @@ def _decides(facts: AmpFacts, value: cst.CSTNode) -> bool:
             return _decides(facts, inner)
         case cst.Call(func=cst.Name("bool"), args=[cst.Arg(value=inner)]):
             return _decides(facts, inner)
-        case cst.BooleanOperation(left=left, operator=cst.And(), right=right):
+        case cst.BooleanOperation(left=left, right=right):
             return _decides(facts, left) and _decides(facts, right)
+        case cst.Comparison():
+            return is_quiet(value)
     return _is_switch(facts, value)
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import libcst as cst
 
-from ampify.model.flow import Place
+from ampify.model.flow import How, Place
 from ampify.model.origins import Origins, related
 from ampify.model.step import Act, Backward, GradientUse, OptimizerStep, TrainingStep
 from ampify.syntax import blocks
@@ -162,9 +162,7 @@ class _Function:
         return optimizer if scope.find(place.path[0]) is place.root else None
 
     def _body(self) -> Block:
-        body = self.function.body if isinstance(self.function, cst.FunctionDef) else self.function
-        assert isinstance(body, Block)
-        return body
+        return _body(self.function)
 
     def _iteration(self, node: cst.CSTNode) -> cst.For | cst.While | None:
         """The innermost loop around a step that holds a backward; other loops just go over optimizers."""
@@ -299,7 +297,8 @@ class _Function:
         """Gradients are cleared between two loss scales: after `update`, before the next backward adds to them."""
         clears = [self.at(n) for n in walk_scope(body) if self._is_clear(n, act)]
         inside = [self.at(b) for b, _ in self.backwards if self.tree.contains(body, b)]
-        late = [b for b in inside if b > self.at(act.node)]
+        later = [b for b, _ in self.backwards if self.tree.contains(body, b) and not self._apart(act.node, b)]
+        late = [self.at(b) for b in later if self.at(b) > self.at(act.node)]
         if in_loop and inside and not clears:
             raise Misplaced(
                 act.node, "its gradients are not cleared in this loop, so they would add up over loss scales"
@@ -402,7 +401,31 @@ class _Function:
         assert holder is not None
         if isinstance(holder, cst.If) and not self._cleared(block, body):
             raise Misplaced(nodes[0], "gradients are touched in every iteration, but only some iterations step")
+        if isinstance(holder, cst.If) and not self._surely_made(act):
+            optimizer = self.tree.text(act.optimizer)
+            raise Misplaced(nodes[0], f"`{optimizer}` may not be made where gradients are touched, only where it steps")
         self._descend(block, nodes, act)
+
+    def _surely_made(self, act: OptimizerStep) -> bool:
+        """Whether a variable holds an optimizer on all ways through the function that sets it."""
+        flow, place = self.step.code.flow, self.step.code.flow.place(act.optimizer)
+        found = [*flow.assigned(place)] if place is not None else []
+        made = {d.node for d in found}
+        bodies = {_body(d.function) for d in found}
+        return not found or any(d.how is How.PARAM for d in found) or any(self._makes(b, made) for b in bodies)
+
+    def _makes(self, block: Block, made: set[cst.CSTNode]) -> bool:
+        return any(self._makes_in(statement, made) for statement in blocks.statements(block))
+
+    def _makes_in(self, statement: cst.CSTNode, made: set[cst.CSTNode]) -> bool:
+        match statement:
+            case cst.If():
+                return _has_else(statement) and all(self._makes(arm, made) for arm in blocks.blocks(statement))
+            case cst.With() | cst.Try():
+                return any(self._makes(arm, made) for arm in blocks.blocks(statement))
+            case cst.SimpleStatementLine():
+                return any(small in made for small in statement.body)
+        return False
 
     def _loops_below(self, act: OptimizerStep, block: Block) -> Iterator[cst.CSTNode]:
         for parent in self.tree.parents(act.node):
@@ -444,6 +467,12 @@ class _Function:
 
     def _own_holder(self, block: Block, act: OptimizerStep) -> cst.CSTNode | None:
         return blocks.stands_in(self.tree, act.node, block)
+
+
+def _body(function: Function) -> Block:
+    body = function.body if isinstance(function, cst.FunctionDef) else function
+    assert isinstance(body, Block)
+    return body
 
 
 def _has_else(node: cst.If) -> bool:

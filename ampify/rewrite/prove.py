@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import libcst as cst
 
 from ampify.model.amp import AmpFacts
 from ampify.rewrite.cut import comments
-from ampify.rewrite.erase import EraseFailed, Hints, erase_text
+from ampify.rewrite.erase import FLOAT, EraseFailed, Hints, erase_text
 from ampify.rewrite.imports import AddedImport
 from ampify.source.edits import Edit, Fix, landed, splice
 from ampify.source.text import SEAM, Span
@@ -37,6 +37,18 @@ class SameErasure:
     """Claims: with and without the fix it is the same program once AMP is taken out."""
 
     imports: frozenset[AddedImport] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Migrates:
+    """Claims: ``taken`` gives a plain program, and taking AMP out of the result gives that program.
+
+    ``floats`` are edits of the fix, each with the offset in its text where a ``.float()`` was put.
+    """
+
+    taken: tuple[Edit, ...]
+    erases: Erases
+    floats: tuple[tuple[Edit, int], ...] = ()
 
 
 def prove(before: str, after: str, fixes: Iterable[Fix], paths: Sequence[str] = ()) -> None:
@@ -73,7 +85,7 @@ def _outside(text: str, spans: list[Span]) -> str:
 
 def _same_erasure(before: str, after: str, fixes: list[Fix], paths: Sequence[str]) -> None:
     """Fixes with declared spans come first; the others may then add and take nothing but AMP."""
-    declared = [e for fix in fixes if fix.proof is None for e in fix.edits]
+    declared = [e for fix in fixes for e in _declared(fix)]
     base = splice(before, declared)
     _same_outside(before, base, declared)
     tree = Tree(base, paths)
@@ -85,20 +97,45 @@ def _same_erasure(before: str, after: str, fixes: list[Fix], paths: Sequence[str
     _same_program(want, got)
 
 
+def _declared(fix: Fix) -> tuple[Edit, ...]:
+    """The edits of a fix that may change what the program is."""
+    match fix.proof:
+        case None:
+            return fix.edits
+        case Migrates(taken):
+            return taken
+    return ()
+
+
 def _hints(fixes: list[Fix]) -> Hints:
-    proofs = [fix.proof for fix in fixes if isinstance(fix.proof, Erases | SameErasure)]
+    proofs = [fix.proof for fix in fixes if isinstance(fix.proof, Erases | SameErasure | Migrates)]
     if len(proofs) != sum(fix.proof is not None for fix in fixes):
         raise ProofFailed("A fix comes with a proof of an unknown kind")
-    erases = [p for p in proofs if isinstance(p, Erases)]
-    edits = [edit for fix in fixes for edit in fix.edits]
-    floats = {id(edit) for proof in erases for edit in proof.floats}
+    claims = [p.erases if isinstance(p, Migrates) else p for p in proofs]
+    erases = [p for p in claims if isinstance(p, Erases)]
     return Hints(
-        imports=frozenset().union(*(p.imports for p in proofs)),
+        imports=frozenset().union(*(p.imports for p in claims)),
         folds=tuple(dict.fromkeys(name for p in erases for name in p.folds)),
-        floats=tuple(span for edit, span in zip(edits, landed(edits), strict=True) if id(edit) in floats),
+        floats=_floats(fixes),
         carried=frozenset().union(*(p.carried for p in erases)),
         closures=tuple(dict.fromkeys(name for p in erases for name in p.closures)),
     )
+
+
+def _floats(fixes: list[Fix]) -> tuple[Span, ...]:
+    """Where each ``.float()`` stands that the fixes have put in."""
+    edits = [edit for fix in fixes for edit in fix.edits]
+    marks = [mark for fix in fixes for mark in _marks(fix)]
+    homes = {id(edit): span.start for edit, span in zip(edits, landed(edits), strict=True)}
+    return tuple(Span(homes[id(edit)] + at, homes[id(edit)] + at + len(FLOAT)) for edit, at in marks)
+
+
+def _marks(fix: Fix) -> Iterator[tuple[Edit, int]]:
+    match fix.proof:
+        case Erases(floats=floats):
+            yield from ((edit, 0) for edit in floats)
+        case Migrates(floats=floats):
+            yield from floats
 
 
 def _assigned(tree: Tree) -> frozenset[str]:

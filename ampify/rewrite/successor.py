@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from ampify.config import parse_torch
 from ampify.model.uses import ApiUse, Argument, How
 from ampify.rewrite.imports import drop, need
 from ampify.source.edits import Edit, Fix
@@ -22,18 +23,20 @@ class Successor:
     since: tuple[int, int]
     device: str
     """The new first argument."""
-    parameters: tuple[str, ...]
-    """The old parameters in their order, all of them keywords of the new API."""
+    parameters: tuple[str, ...] | None
+    """The old parameters in their order, all of them keywords of the new API; None: they just follow the device."""
+    decorates: bool
+    """Whether the old API can decorate a function without being called first; the new one never can."""
 
     @classmethod
-    def of(cls, row: dict[str, list[str] | str]) -> Successor:
-        major, _, minor = str(row["since"]).partition(".")
+    def of(cls, row: Mapping[str, list[str] | str | bool]) -> Successor:
         return cls(
             frozenset(_strings(row["old"])),
             tuple(_strings(row["new"])),
-            (int(major), int(minor)),
+            parse_torch(str(row["since"])),
             str(row["device"]),
-            tuple(_strings(row["parameters"])),
+            tuple(_strings(row["parameters"])) if "parameters" in row else None,
+            bool(row.get("decorates", False)),
         )
 
     def succeeds(self, use: ApiUse) -> bool:
@@ -43,6 +46,7 @@ class Successor:
             and use.supports(self.since)
             and not (use.target and use.target < (2, 4) and use.scripted)
             and not use.version_switch
+            and not use.passed_on
             and use.paths.isdisjoint(self.new)
         )
 
@@ -85,15 +89,28 @@ def first_argument(use: ApiUse, text: str) -> Iterator[Edit]:
         yield Edit(Span(at, at), f"{text}, " if use.arguments else text)
 
 
+def without(use: ApiUse, argument: Argument) -> tuple[Edit, ...]:
+    """Take an argument out of the call, with the comma that parts it from its neighbour; none where it has none."""
+    if len(use.arguments) == 1:
+        return ()
+    spans = [each.span for each in use.arguments]
+    index = use.arguments.index(argument)
+    start = spans[index - 1].end if index else spans[0].start
+    end = spans[index].end if index else spans[1].start
+    return (Edit(Span(start, end), ""),)
+
+
 def _edits(use: ApiUse, successor: Successor) -> tuple[Edit, ...] | None:
     """The edits of one reference; None where it has to stay as it is."""
-    if use.call is None and use.how not in (How.ANNOTATION, How.INSTANCE_CHECK):
+    made_a_call = successor.decorates and use.how is How.DECORATOR and use.call is None
+    if use.call is None and use.how not in (How.ANNOTATION, How.INSTANCE_CHECK) and not made_a_call:
         return None
-    arguments = named(use.arguments, successor.parameters)
+    arguments = () if successor.parameters is None else named(use.arguments, successor.parameters)
     if arguments is None or use.how is How.BASE:
         return None
     spelled, imports = _spelled(use, successor.new)
-    return (Edit(use.span, spelled), *first_argument(use, successor.device), *arguments, *imports)
+    new = f"{spelled}({successor.device})" if made_a_call else spelled
+    return (Edit(use.span, new), *first_argument(use, successor.device), *arguments, *imports)
 
 
 def _spelled(use: ApiUse, paths: Iterable[str]) -> tuple[str, tuple[Edit, ...]]:

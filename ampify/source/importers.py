@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from ampify.source.files import LARGEST_NOTEBOOK
 from ampify.source.formats import decode
 
 _MARKS = (".git", "pyproject.toml", "setup.py", "setup.cfg")
+_CODE = (".py", ".ipynb")
 
 
 def importer_of(path: Path, names: Collection[str], known: Collection[Path]) -> Path | None:
@@ -19,18 +20,32 @@ def importer_of(path: Path, names: Collection[str], known: Collection[Path]) -> 
     module."""
     if not path.is_file():
         return None
+    return next(_importers(path, names, known, _CODE), None)
+
+
+def caller_of(path: Path, name: str) -> Path | None:
+    """A file of the project around ``path``, or a page of its documentation, that uses the function, or the class and
+    its method, ``name`` of it, and does not just hand it on."""
+    outside, _, method = name.partition(".")
+    found = _importers(path, {outside}, (), (*_CODE, ".md"), method.encode()) if path.is_file() else iter(())
+    return next((file for file in found if file.name != "__init__.py"), None)
+
+
+def _importers(
+    path: Path, names: Collection[str], known: Collection[Path], suffixes: tuple[str, ...], word: bytes = b""
+) -> Iterator[Path]:
     stem = path.parent.name if path.stem == "__init__" else path.stem
     needles = [name.encode() for name in names]
-    for other, raw in _sources(_project(path.resolve())):
+    for other, raw in _sources(_project(path.resolve()), suffixes):
         if (
             other != path.resolve()
             and other not in known
             and stem.encode() in raw
+            and word in raw
             and any(n in raw for n in needles)
             and _uses(raw, stem, names)
         ):
-            return other
-    return None
+            yield other
 
 
 def project_file(path: Path, imported: str) -> Path | None:
@@ -53,10 +68,10 @@ def _project(path: Path) -> Path:
 
 
 @cache
-def _sources(folder: Path) -> tuple[tuple[Path, bytes], ...]:
+def _sources(folder: Path, suffixes: tuple[str, ...]) -> tuple[tuple[Path, bytes], ...]:
     """The code of the files of a project that import anything at all."""
     found = []
-    for file in sorted(path for path in folder.rglob("*") if path.suffix in (".py", ".ipynb")):
+    for file in sorted(path for path in folder.rglob("*") if path.suffix in suffixes):
         try:
             raw = _code(file)
         except (OSError, Undecodable):  # a file that nobody can read calls nothing
@@ -77,7 +92,7 @@ def subclasser_of(path: Path, names: Collection[str], known: Collection[Path]) -
     """A file of the project around ``path``, none of ``known``, that derives a class from one of ``names``."""
     if not path.is_file():
         return None
-    for other, raw in _sources(_project(path.resolve())):
+    for other, raw in _sources(_project(path.resolve()), _CODE):
         if (
             other != path.resolve()
             and other not in known
@@ -102,12 +117,20 @@ def _uses(raw: bytes, stem: str, names: Collection[str]) -> bool:
         tree = ast.parse(raw)
     except (SyntaxError, ValueError, RecursionError):
         return False
-    for node in ast.walk(tree):
+    nodes = [*ast.walk(tree)]
+    modules = {alias.asname or stem for node in nodes for alias in _aliases(node, stem)}
+    for node in nodes:
         match node:
             case ast.ImportFrom(module=module) if (module or "").rpartition(".")[2] == stem:
                 if any(alias.name in names or alias.name == "*" for alias in node.names):
                     return True
             case ast.Attribute(value=ast.Name(id=owner) | ast.Attribute(attr=owner), attr=name):
-                if owner == stem and name in names:
+                if owner in modules and name in names:
                     return True
     return False
+
+
+def _aliases(node: ast.AST, stem: str) -> list[ast.alias]:
+    """The names that a statement imports a module under: ``import core.engine as e``, ``from core import engine``."""
+    found = node.names if isinstance(node, ast.Import | ast.ImportFrom) else []
+    return [alias for alias in found if alias.name.rpartition(".")[2] == stem]

@@ -1,0 +1,17 @@
+"""AMP127: the state of Apex in a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ampify.diagnostic import Severity
+from ampify.rewrite.migrate import Migration
+from ampify.rule import Finding, migrated, rule
+
+
+@rule("AMP127", "apex-amp-state-dict", Severity.ERROR)
+def check(migration: Migration) -> Iterator[Finding]:
+    if migration.use.path in ("apex.amp.state_dict", "apex.amp.load_state_dict"):
+        message = "The state of Apex is gone; the `GradScaler` has a state of its own"
+        lost = "checkpoints with the state of Apex still load; their loss scale is not read"
+        yield from migrated(migration, message, lost)

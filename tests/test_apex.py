@@ -1,0 +1,152 @@
+"""The scripts of fixtures/apex: each `.amp.py` is what its `.py` becomes, and the same program where AMP is off.
+
+The originals run with an `apex` that means float32 (see `fake_apex`). `# fixture: refused=WORDS` at the head of a
+script means that it is left alone, with these words.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from functools import cache
+from pathlib import Path
+
+import fake_apex
+import pytest
+from execution import Trace, assert_same, run
+
+from ampify.config import Settings
+from ampify.diagnostic import Diagnostic, Severity
+from ampify.engine import check_text, fix_text
+from ampify.rewrite.erase import erase_text
+
+FOLDER = Path(__file__).parents[1] / "fixtures" / "apex"
+NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if not path.stem.endswith(".amp"))
+PAIRS = [name for name in NAMES if (FOLDER / f"{name}.amp.py").exists()]
+REFUSED = [name for name in NAMES if name not in PAIRS]
+OFF = {"always_off"}
+SAFE = {"o1_literal", "installed_or_not", "always_off", "delay_unscale"}
+"""The scripts whose Apex means exactly what torch.amp does."""
+ARGUMENTS = ("", '"--fp16"')
+
+
+def _before(name: str) -> str:
+    return (FOLDER / f"{name}.py").read_text()
+
+
+def _after(name: str) -> str:
+    return (FOLDER / f"{name}.amp.py").read_text()
+
+
+def _fixed(text: str) -> tuple[str, list[Diagnostic]]:
+    return fix_text(text, Settings(unsafe_fixes=True))
+
+
+def _called(text: str, arguments: str) -> str:
+    return text.replace("parse_args()", f"parse_args([{arguments}])")
+
+
+@cache
+def _original(name: str, arguments: str) -> Trace:
+    with fake_apex.installed():
+        return run(_called(_before(name), arguments))
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_migrates(name: str):
+    assert _fixed(_before(name))[0] == _after(name)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_migrates_once(name: str):
+    text, left = _fixed(_after(name))
+    assert text == _after(name)
+    assert [d for d in left if d.severity >= Severity.WARNING] == []
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_nothing_of_apex_is_left(name: str):
+    imports = (n for n in ast.walk(ast.parse(_after(name))) if isinstance(n, ast.Import | ast.ImportFrom))
+    imported = [alias.name for node in imports for alias in node.names]
+    assert not any("apex" in name or name == "amp" for name in imported)
+    assert ("torch.autocast(" in _after(name)) == (name not in OFF)
+
+
+@pytest.mark.parametrize("arguments", ARGUMENTS)
+@pytest.mark.parametrize("mode", ["off", "scaled"])
+@pytest.mark.parametrize("name", PAIRS)
+def test_it_is_the_same_program(name: str, mode: str, arguments: str):
+    trace = run(_called(_after(name), arguments), mode)
+    assert trace.steps
+    assert_same(_original(name, arguments), trace)
+
+
+@pytest.mark.parametrize("name", [name for name in PAIRS if name not in OFF])
+def test_switched_on_it_still_trains(name: str):
+    trace = run(_called(_after(name), ARGUMENTS[1]), "full")
+    assert trace.finite
+    assert trace.steps
+    assert trace.regions
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_what_is_safe_needs_no_asking(name: str):
+    assert (fix_text(_before(name), Settings())[0] == _after(name)) == (name in SAFE)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_erased_it_is_the_float32_program(name: str):
+    for arguments in ARGUMENTS:
+        assert_same(_original(name, arguments), run(_called(erase_text(_after(name)), arguments)))
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_leaves_alone_what_it_cannot_migrate(name: str):
+    text, left = _fixed(_before(name))
+    wanted = re.findall(r"^# fixture: refused=(.+)$", _before(name), re.MULTILINE)
+    assert text == _before(name)
+    assert {note.message.partition(": ")[2] for d in left for note in d.notes if "is left" in note.message} == {*wanted}
+
+
+def test_a_refused_script_trains_with_apex():
+    assert all(_original(name, "").steps for name in REFUSED)
+
+
+# Whose Apex it is
+
+
+def test_a_vendored_apex_is_nobody_elses(tmp_path: Path):
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "apex").mkdir()
+    (tmp_path / "apex" / "__init__.py").touch()
+    found = check_text(_before("o1_literal"), Settings(select=("AMP12",)), str(tmp_path / "train.py"))
+    assert found
+    assert all(d.fix is None for d in found)
+
+
+def test_a_fork_for_another_accelerator_is_maintained():
+    text = _before("delay_unscale").replace("import torch\n", "import torch\nimport torch_npu\n", 1)
+    assert [d.code for d in check_text(text, Settings()) if d.code.startswith(("AMP12", "AMP13"))] == []
+
+
+def test_something_else_may_be_called_amp():
+    text = "from guitar import amp\n\namp.initialize(1, 2)\nwith amp.scale_loss(3, 4) as loud:\n    loud.backward()\n"
+    assert [d.code for d in check_text(text, Settings()) if d.code.startswith(("AMP12", "AMP13"))] == []
+
+
+# How it is written down
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("from apex import amp\n", "from apex import amp as precision\n"),
+        ("from apex import amp\n", "import apex.amp as precision\n"),
+        ("from apex import amp\n", "import apex\n\nprecision = apex.amp\n"),
+    ],
+)
+def test_import_styles(old: str, new: str):
+    text = _before("delay_unscale").replace(old, new).replace("amp.initialize", "precision.initialize")
+    after, _ = _fixed(text.replace("amp.scale_loss", "precision.scale_loss"))
+    assert "apex" not in after
+    assert "scaler.step(optimizer)" in after
