@@ -6,10 +6,13 @@ import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ampify.model.vocabulary import LOSS_SCALERS
 from ampify.source.text import SEAM
 from ampify.syntax.links import member
 
 _ACTS = {"backward", "zero_grad"}
+_DIFFERENTIATING = {"autograd", *(path.rpartition(".")[2] for path in LOSS_SCALERS)}
+"""Words, one of which stands in every text that differentiates without a method of that name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +63,12 @@ def may_differentiate(text: str) -> bool:
         nodes = [node for part in text.split(SEAM) for node in ast.walk(ast.parse(part))]
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return True
-    return "autograd" in text or any(map(_is_backward, nodes))
+    return any(word in text for word in _DIFFERENTIATING) or any(map(_is_backward, nodes))
 
 
 def _is_backward(node: ast.AST) -> bool:
-    return isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "backward"
+    """``loss.backward()``, ``self.manual_backward(loss)``."""
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr.endswith("backward")
 
 
 def _imports(nodes: list[ast.AST]) -> Iterator[tuple[str, str]]:
