@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -338,7 +339,8 @@ def _differentiates(group: Group) -> bool:
 
     if calls_scaler(text := group.text):
         return True
-    return may_differentiate(text) and differentiates(Tree(text, [*map(str, group.paths)]))
+    with warnings.catch_warnings(action="ignore"):
+        return may_differentiate(text) and differentiates(Tree(text, [*map(str, group.paths)]))
 
 
 def _written(group: Group, outcomes: Sequence[_Outcome], run: Run) -> bool:

@@ -112,8 +112,9 @@ class Inspection:
         from ampify.model.summary import may_differentiate
 
         source = SourceText(text)
-        if self.line is None and not may_differentiate(text):
-            return iter(())
+        with warnings.catch_warnings(action="ignore"):
+            if self.line is None and not may_differentiate(text):
+                return iter(())
         found = self._decided(self._model(text), self._focus(text))
         return ((step, decision) for step, decision in found if source.file(step.span.start) < self.owned)
 

@@ -48,10 +48,9 @@ def read(
 
 
 def differentiates(tree: Tree) -> bool:
-    """Whether a training step begins anywhere: a loss is differentiated, by no framework."""
-    acts, frameworks = _acts(tree)
-    found = (act for each in acts.direct.values() for act in each if isinstance(act, Backward))
-    return any(tree.span(act.node) not in frameworks.differentiating for act in found)
+    """Whether a training step begins anywhere that no framework has charge of."""
+    acts, _ = _acts(tree)
+    return any(isinstance(a, Backward) and a.framework is None for found in acts.direct.values() for a in found)
 
 
 def _acts(tree: Tree) -> tuple[Acts, Frameworks]:

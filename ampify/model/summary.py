@@ -69,7 +69,8 @@ def calls_scaler(text: str) -> bool:
 
 
 def _is_backward(node: ast.AST) -> bool:
-    return isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "backward"
+    """``loss.backward()``, ``self.manual_backward(loss)``."""
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr.endswith("backward")
 
 
 def _imports(nodes: list[ast.AST]) -> Iterator[tuple[str, str]]:
