@@ -482,6 +482,9 @@ NOT_RESTORED = {
     ("save", "c16_optimizer_of_agent"): "the optimizer is an attribute of an object",
     ("save", "c15_checkpoint_functions"): "no scaler is passed to the function that saves",
     ("load", "c15_checkpoint_functions"): "no scaler is passed to the function that loads",
+    ("scale", "c15_checkpoint_gives_optimizer"): "the optimizer may be another one that a function gave back",
+    ("save", "c15_checkpoint_gives_optimizer"): "no scaler is passed to the function that saves",
+    ("load", "c15_checkpoint_gives_optimizer"): "no scaler is passed to the function that loads",
 }
 
 
