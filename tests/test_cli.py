@@ -202,7 +202,7 @@ def test_a_bad_config_names_the_nearest_key(folder):
 
 
 def test_steps(folder):
-    write(folder, "def step_a():\n    old\n")
+    write(folder, "def step_a():\n    loss.backward()\n")
     assert run("steps", ".").stdout == (
         "train.py:2 step_a: convert (AMP806)\n"
         "    It is a float32 training step\n"
