@@ -151,7 +151,9 @@ class Names:
                 found = [self._origin(home, chain, seen | {scope.top}) for home in homes]
                 known = [origin for origin in found if origin is not None]
                 return known[0] if len(known) == 1 else None
-            case [Binding(path=str(path))] if (origin := self._linked(".".join((path, *rest)), scope)) is not None:
+            case [Binding(path=str(path)), *more] if all(b.path == path for b in more):
+                if (origin := self._linked(".".join((path, *rest)), scope)) is None:
+                    return None
                 return self._origin(*origin, seen | {scope.top}) if origin[1] and origin[0] not in seen else origin
             case [Binding(path=None), *_]:
                 return (home, chain) if (home := scope.find(root)) is not None else None
