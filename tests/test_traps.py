@@ -878,6 +878,39 @@ for x, y in data:
 """
 
 
+ROLLOUT = f"""{HEAD}
+values, advantages = torch.zeros(9, device=device), torch.zeros(8, device=device)
+for epoch in range(3):
+    with torch.no_grad():
+        for step, (x, y) in enumerate(data):
+            value = model(x).mean()
+            values[step] = value
+            log.append(step)
+        last = model(data[-1][0]).softmax(-1).mean()
+        gain = 0
+        for step in reversed(range(8)):
+            following = last if step == 7 else values[step + 1]
+            advantages[step] = gain = y.float().mean() + following - values[step] + 0.9 * gain
+    for (x, y), advantage in zip(data, advantages):
+        opt.zero_grad()
+        loss = F.cross_entropy(model(x), y) * advantage
+        loss.backward()
+        opt.step()
+        log.append(loss.item())
+"""
+
+
+def test_a_region_without_gradients_ends_with_the_last_operator_that_autocast_knows():
+    after, _ = fix_text(ROLLOUT, Settings(line_length=120))
+    lines = [line.strip() for line in after.splitlines()]
+    regions = [lines[i + 1] for i, line in enumerate(lines) if line.startswith("with torch.autocast(")]
+    assert regions[:2] == ["value = model(x).mean()", "last = model(data[-1][0]).softmax(-1).mean()"]
+    assert lines[lines.index(regions[0]) + 1] == "values[step] = value"
+    assert "        gain = 0" in after.splitlines()
+    assert_same(run(ROLLOUT, "original"), run(after, "off"))
+    assert run(after, "full").finite
+
+
 def test_a_closure_of_a_first_order_optimizer_is_called_once_by_an_unsafe_fix():
     assert [d.code for d in fix_text(CLOSURE, Settings())[1]] == ["AMP010"]
     after, left = fix_text(CLOSURE, Settings(unsafe_fixes=True))
