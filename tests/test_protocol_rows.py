@@ -247,6 +247,51 @@ def test_each_optimizer_may_have_its_scaler() -> None:
     assert found(apart.replace("    scaler.update()\n", "    scaler.update()\n    other.update()\n")) == []
 
 
+def test_a_jump_before_unscale_is_not_to_blame() -> None:
+    body = f"if len(x) != 8:\n    continue\nscaler.scale(loss / 4).backward()\nscaler.unscale_(optimizer)\n{LAST}"
+    assert found(loop(body)) == [("AMP208", "scaler.unscale_(optimizer)")]
+
+
+def test_a_clip_that_is_configured_is_no_accumulation_test() -> None:
+    clip = f"if config.clip:\n    scaler.unscale_(optimizer)\n    {CLIP}\n"
+    assert found(loop(f"scaler.scale(loss / 4).backward()\n{clip}{LAST}")) == [("AMP208", "scaler.unscale_(optimizer)")]
+
+
+def test_an_optimizer_that_a_library_gives_back_may_unscale_by_itself() -> None:
+    made = SCALER + "model, optimizer = msamp.initialize(model, optimizer)\n"
+    assert found(loop("scaler.scale(loss).backward()\noptimizer.step()\n", made)) == []
+
+
+FROZEN = """\
+import torch
+
+one_model = torch.nn.Linear(4, 2).cuda()
+other_model = torch.nn.Linear(2, 2).cuda()
+one = torch.optim.SGD(one_model.parameters())
+other = torch.optim.SGD(other_model.parameters())
+scaler = torch.amp.GradScaler("cuda")
+
+
+def update():
+    if not frozen:
+        scaler.step(one)
+    scaler.step(other)
+    scaler.update()
+
+
+for x in loader:
+    clear()
+    with torch.autocast("cuda"):
+        loss = other_model(one_model(x)).mean()
+    scaler.scale(loss).backward()
+    update()
+"""
+
+
+def test_gradients_of_a_frozen_model_do_not_wait_for_the_next_iteration() -> None:
+    assert found(FROZEN) == []
+
+
 METHOD = HEAD + SCALER + "def training_step(i, x, y):\n" + indent(FORWARD, "    ")
 
 

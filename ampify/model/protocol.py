@@ -53,6 +53,8 @@ class Stage(Enum):
     UNSCALED = auto()
     LEFT = auto()
     """Unscaled in an iteration that a jump has left."""
+    CARRIED = auto()
+    """Unscaled in an iteration that is over."""
     STEPPED = auto()
     STALE = auto()
     """Stepped in an iteration that is over."""
@@ -101,6 +103,7 @@ GRADIENTS: dict[tuple[Event, Gradients], tuple[Gradients, Wrong | None]] = {
     **{(E.HIDDEN, g): (G.UNKNOWN, None) for g in G if g not in IDLE},
     **{(E.HIDDEN, g): (G.NONE, None) for g in IDLE},
     **{(E.LAP, g): (G.NONE, None) for g in IDLE},
+    (E.LAP, G.OUTDATED): (G.UNKNOWN, None),
 }
 """What an event makes of gradients, and what is wrong about it; what is not listed changes nothing."""
 
@@ -108,6 +111,7 @@ STAGES: dict[tuple[Event, Stage], tuple[Stage, Wrong | None]] = {
     (E.UNSCALE, S.READY): (S.UNSCALED, None),
     (E.UNSCALE, S.UNKNOWN): (S.UNSCALED, None),
     (E.UNSCALE, S.UNSCALED): (S.UNSCALED, W.UNSCALE_AGAIN),
+    (E.UNSCALE, S.CARRIED): (S.UNSCALED, W.UNSCALE_AGAIN),
     (E.UNSCALE, S.LEFT): (S.UNSCALED, W.SKIPPED_UPDATE),
     (E.UNSCALE, S.STEPPED): (S.STEPPED, W.UNSCALE_AFTER_STEP),
     (E.UNSCALE, S.STALE): (S.UNSCALED, W.MISSING_UPDATE),
@@ -116,13 +120,14 @@ STAGES: dict[tuple[Event, Stage], tuple[Stage, Wrong | None]] = {
     **{(e, s): (S.READY, None) for e in (E.UPDATE, E.SET_SCALE) for s in S},
     (E.UPDATE, S.READY): (S.READY, W.IDLE_UPDATE),
     (E.LEAVE, S.UNSCALED): (S.LEFT, None),
+    (E.LAP, S.UNSCALED): (S.CARRIED, None),
     (E.LAP, S.STEPPED): (S.STALE, None),
     **{(E.HIDDEN, s): (S.UNKNOWN, None) for s in S},
 }
 """The same for what the scaler has noted."""
 
 BOTH: dict[tuple[Event, Gradients, Stage], Wrong] = {
-    (E.SCALED_BACKWARD, G.TRUE, S.UNSCALED): W.BACKWARD_AFTER_UNSCALE,
+    **{(E.SCALED_BACKWARD, G.TRUE, s): W.BACKWARD_AFTER_UNSCALE for s in (S.UNSCALED, S.CARRIED)},
     (E.STEP, G.TRUE, S.READY): W.EARLY_UPDATE,
 }
 """What is wrong for gradients and scaler together."""
@@ -311,24 +316,28 @@ class _Run:
                 self._add(wrong, state.update, act, facts)
             case Wrong.SKIPPED_UPDATE:
                 self._add(wrong, state.leave, state.unscale, facts)
-            case Wrong.UNSCALE_AGAIN:
-                if all(self.scaling.tied(act, s) for s in self.optimizer.steps):
-                    self._add(wrong, act, state.unscale, facts)
+            case Wrong.UNSCALE_AGAIN if self._tied(act):
+                self._add(wrong, act, state.unscale, facts)
             case Wrong.UNSCALE_AFTER_STEP:
                 self._add(wrong, act, state.step, facts)
             case Wrong.BACKWARD_AFTER_UNSCALE if isinstance(act, Backward) and self._reached((act,)):
-                self._add(wrong, state.unscale, act, facts)
+                if self._tied(state.unscale):
+                    self._add(wrong, state.unscale, act, facts)
             case Wrong.CLEARED if state.clear is not None and self.scaling.surely_clears(state.clear, self.optimizer):
                 self._add(wrong, state.clear, act, facts)
             case Wrong.DOUBLE_STEP:
                 self._note_double(state, act, facts)
-            case Wrong.IDLE_UPDATE:
-                if all(self.scaling.tied(act, s) for s in self.optimizer.steps):
-                    self._add(wrong, act, state.update, facts)
-            case Wrong.BACKWARD_AFTER_UNSCALE | Wrong.CLEARED:
+            case Wrong.IDLE_UPDATE if self._tied(act):
+                self._add(wrong, act, state.update, facts)
+            case Wrong.BACKWARD_AFTER_UNSCALE | Wrong.CLEARED | Wrong.UNSCALE_AGAIN | Wrong.IDLE_UPDATE:
+                pass
+            case Wrong.BARE_STEP | Wrong.BARE_STEP_UNSCALED if self.optimizer.wrapped:
                 pass
             case _:
                 self._add(wrong, act, last, facts)
+
+    def _tied(self, act: Act | None) -> bool:
+        return all(self.scaling.tied(act, s) for s in self.optimizer.steps)
 
     def _note_double(self, state: State, act: Act | None, facts: frozenset[Fact]) -> None:
         match act, state.last:

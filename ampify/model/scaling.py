@@ -91,6 +91,8 @@ class Optimizer:
     """The modules whose parameters it was made with; empty where that is not known."""
     plural: bool = False
     """It may be several objects, taken one after the other."""
+    wrapped: bool = False
+    """Code that cannot be seen was given it and has given it back: what its step does is not known."""
 
 
 class Scaling:
@@ -149,7 +151,18 @@ class Scaling:
                  if isinstance(d.value, cst.Call) and d.value.args]  # fmt: skip
         owned = frozenset(p for value in given for m in self.acts.modules(value) for p in self.origins.of(m))
         inner = any(isinstance(p, cst.ListComp | cst.GeneratorExp) for s in steps for p in self.tree.parents(s.node))
-        return Optimizer(places, tuple(steps), scalers, owned, inner or bool(places & self.origins.elements))
+        plural = inner or bool(places & self.origins.elements)
+        return Optimizer(places, tuple(steps), scalers, owned, plural, any(map(self._given_back, steps)))
+
+    def _given_back(self, act: OptimizerStep) -> bool:
+        """``model, optimizer = library.initialize(model, optimizer)``."""
+        place = self.flow.place(act.optimizer)
+        for d in self.flow.assigned(place) if place is not None else ():
+            match d.value:
+                case cst.Call(args=args) if d.how is How.UNPACK and self.flow.callee(d.value) is None:
+                    if any(self.flow.place(arg.value) == place for arg in args):
+                        return True
+        return False
 
     # ------------------------------------------------------------------ what an act is to an optimizer
 
@@ -294,21 +307,45 @@ class Scaling:
         return above and self.tree.text(call.args[0].value) == self.tree.text(act.loss)
 
     def tied(self, a: Act | None, b: Act | None) -> bool:
-        """Whether not each of two acts stands behind a test that the other does not stand behind."""
+        """Whether not each of two acts stands behind a test of its own that may come out as that of the other does.
+
+        A test that is the same in all iterations does not follow one that is not.
+        """
         if a is None or b is None:
             return True
         mine, yours = self._tests(a, b), self._tests(b, a)
-        return not (mine and yours) or (a.function is b.function and bool(mine & yours))
+        if not (mine and yours) or (a.function is b.function and mine.keys() & yours.keys()):
+            return True
+        return any(mine.values()) is not any(yours.values())
 
-    def _tests(self, act: Act, other: Act) -> set[str]:
-        found = set()
+    def _tests(self, act: Act, other: Act) -> dict[str, bool]:
+        """The tests that ``act`` stands behind and ``other`` does not, and whether iterations differ in them."""
+        found = {}
         for parent in self.tree.parents(act.node):
-            if isinstance(parent, cst.FunctionDef):
-                break
-            private = isinstance(parent, cst.If | cst.IfExp) and not self.tree.contains(parent, other.node)
-            if private and self.decide(parent.test) is None:
-                found.add(self.tree.text(parent.test))
+            match parent:
+                case cst.FunctionDef():
+                    break
+                case cst.If(test=test) | cst.IfExp(test=test) if not self.tree.contains(parent, other.node):
+                    if self.decide(test) is None:
+                        found[self.tree.text(test)] = self._changes(test)
         return found
+
+    def _changes(self, test: cst.BaseExpression) -> bool:
+        if any(isinstance(n, cst.Call) for n in walk(test)):
+            return True
+        read = {place for _, place in self.flow.reads(test)}
+        return any(place.touches(changed) for place in read for changed in self._changing)
+
+    @cached_property
+    def _changing(self) -> set[Place]:
+        """What gets a value in the course of an iteration."""
+        inside = [*self.laps] or [*self.roots]
+        return {
+            d.place
+            for found in self.flow.definitions.values()
+            for d in found
+            if d.how is How.PARAM or d.function not in self.roots or any(self.tree.contains(i, d.node) for i in inside)
+        }
 
     @cached_property
     def _live(self) -> list[Backward]:
