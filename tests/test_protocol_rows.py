@@ -292,6 +292,10 @@ def test_gradients_of_a_frozen_model_do_not_wait_for_the_next_iteration() -> Non
     assert found(FROZEN) == []
 
 
+def test_a_configuration_in_which_nothing_is_trained_is_not_meant() -> None:
+    assert found(FROZEN.replace("    scaler.step(other)\n", "    if train_other:\n        scaler.step(other)\n")) == []
+
+
 METHOD = HEAD + SCALER + "def training_step(i, x, y):\n" + indent(FORWARD, "    ")
 
 

@@ -327,7 +327,7 @@ class _Run:
                 self._add(wrong, state.clear, act, facts)
             case Wrong.DOUBLE_STEP:
                 self._note_double(state, act, facts)
-            case Wrong.IDLE_UPDATE if self._tied(act):
+            case Wrong.IDLE_UPDATE if act and self._tied(act) and self.scaling.leaves_out(act, self.optimizer.steps):
                 self._add(wrong, act, state.update, facts)
             case Wrong.BACKWARD_AFTER_UNSCALE | Wrong.CLEARED | Wrong.UNSCALE_AGAIN | Wrong.IDLE_UPDATE:
                 pass

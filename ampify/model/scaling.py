@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import cached_property
@@ -92,7 +92,7 @@ class Optimizer:
     plural: bool = False
     """It may be several objects, taken one after the other."""
     wrapped: bool = False
-    """Code that cannot be seen was given it and has given it back: what its step does is not known."""
+    """A function was given it and has given it back, perhaps as something else: what its step does is not known."""
 
 
 class Scaling:
@@ -159,7 +159,7 @@ class Scaling:
         place = self.flow.place(act.optimizer)
         for d in self.flow.assigned(place) if place is not None else ():
             match d.value:
-                case cst.Call(args=args) if d.how is How.UNPACK and self.flow.callee(d.value) is None:
+                case cst.Call(args=args) if d.how is How.UNPACK:
                     if any(self.flow.place(arg.value) == place for arg in args):
                         return True
         return False
@@ -317,6 +317,10 @@ class Scaling:
         if not (mine and yours) or (a.function is b.function and mine.keys() & yours.keys()):
             return True
         return any(mine.values()) is not any(yours.values())
+
+    def leaves_out(self, act: Act, steps: Iterable[Act]) -> bool:
+        """Whether some iterations, not only some configurations, may go past all ``steps`` and come to ``act``."""
+        return not all((tests := self._tests(s, act)) and not any(tests.values()) for s in steps)
 
     def _tests(self, act: Act, other: Act) -> dict[str, bool]:
         """The tests that ``act`` stands behind and ``other`` does not, and whether iterations differ in them."""
