@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import libcst as cst
 
+from ampify.model.scalers import Given, Strict
 from ampify.model.step import Backward, GradientUse, TrainingStep, Unscale, Update
 from ampify.model.violation import Violation, Wrong
 from ampify.rewrite import edit
@@ -79,6 +80,22 @@ def drop_plain_backward(step: TrainingStep, found: Violation) -> Fix | None:
             same = _same_block(step.tree, found.act.node, found.other.node)
             return Fix("Keep the scaled one", (line,), Applicability.UNSAFE) if line is not None and same else None
     return None
+
+
+def given_instead(tree: Tree, found: Given, *, safe: bool = False) -> Fix | None:
+    """The part of an argument that is what the call takes, in its place; ``safe`` where nothing else can be meant."""
+    if found.instead is None:
+        return None
+    text = tree.text(found.instead)
+    applicability = Applicability.SAFE if safe else Applicability.UNSAFE
+    return Fix(f"Give it `{text}`", (Edit(tree.span(found.value), text),), applicability)
+
+
+def lenient(step: TrainingStep, found: Strict) -> Fix:
+    """A clip without ``error_if_nonfinite=True``: a scaler skips the step where the norm is not finite."""
+    cuts = Cuts(step.tree)
+    cuts.drop_items(found.call.args, {found.argument})
+    return Fix("Leave it to the scaler", tuple(cuts.edits()), Applicability.UNSAFE)
 
 
 def _same_block(tree: Tree, a: cst.CSTNode, b: cst.CSTNode) -> bool:
