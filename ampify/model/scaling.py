@@ -343,12 +343,13 @@ class Scaling:
     @cached_property
     def _changing(self) -> set[Place]:
         """What gets a value in the course of an iteration."""
+        called = {*self._reach} - {*self.roots}
         inside = [*self.laps] or [*self.roots]
         return {
             d.place
             for found in self.flow.definitions.values()
             for d in found
-            if d.how is How.PARAM or d.function not in self.roots or any(self.tree.contains(i, d.node) for i in inside)
+            if d.function in called or any(self.tree.contains(i, d.node) for i in inside)
         }
 
     @cached_property
