@@ -98,6 +98,12 @@ def lenient(step: TrainingStep, found: Strict) -> Fix:
     return Fix("Leave it to the scaler", tuple(cuts.edits()), Applicability.UNSAFE)
 
 
+def switch_off(tree: Tree, call: cst.Call) -> Fix:
+    """``enabled=False`` for a scaler: its calls stay, and do nothing."""
+    made = edit.argument(tree, call, "enabled=False")
+    return Fix("Switch it off", (made,), Applicability.UNSAFE, SameErasure())
+
+
 def _same_block(tree: Tree, a: cst.CSTNode, b: cst.CSTNode) -> bool:
     return blocks.block_of(tree, blocks.statement_of(tree, a)) is blocks.block_of(tree, blocks.statement_of(tree, b))
 
