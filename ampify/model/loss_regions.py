@@ -10,6 +10,7 @@ import libcst as cst
 
 from ampify.model.flow import How
 from ampify.model.regions import region_of
+from ampify.model.roles import Role
 from ampify.model.step import Backward, Code, FileModel, OptimizerStep, TrainingStep
 from ampify.syntax import blocks
 from ampify.syntax.walk import keyword, walk
@@ -58,9 +59,9 @@ def unscaled(step: TrainingStep) -> Iterator[Unscaled]:
     if any(code.amp.is_scaler(n) for n in code.amp.nodes if isinstance(n, cst.Name | cst.Attribute | cst.Call)):
         return
     for act in step.every(Backward):
-        if act.by is None and not _weighed(code, act):
+        if act.by is None and not _weighed(code, act) and not _handed_on(code, act):
             for region in regions_of(code, act):
-                if computes_in(code, region) is Half.FLOAT16:
+                if computes_in(code, region) is Half.FLOAT16 and not _tests(code, region) & _denied(code, act.node):
                     yield Unscaled(act, region)
                     break
 
@@ -71,6 +72,34 @@ def _weighed(code: Code, act: Backward) -> bool:
     return any(
         isinstance(n, cst.BinaryOperation) and isinstance(n.operator, cst.Multiply) for v in values for n in walk(v)
     )
+
+
+def _handed_on(code: Code, act: Backward) -> bool:
+    """Whether a loss is also given to code that takes an optimizer or goes backward: ``loss_scaler(loss, optimizer)``."""
+    place = code.flow.place(act.loss)
+    for call in (n for n in code.flow.body[act.function] if isinstance(n, cst.Call)):
+        given = [arg.value for arg in call.args]
+        if place is not None and any(code.flow.place(value) == place for value in given):
+            steps = any(code.roles.of(value) is Role.OPTIMIZER for value in given)
+            if steps or (isinstance(call.func, cst.Attribute) and "backward" in call.func.attr.value):
+                return True
+    return False
+
+
+def _tests(code: Code, node: cst.CSTNode) -> set[tuple[str, bool]]:
+    """The tests that stand before a node, and how they come out there."""
+    found, child = set(), node
+    for parent in code.tree.parents(node):
+        if isinstance(parent, cst.FunctionDef):
+            break
+        if isinstance(parent, cst.If) and child is not parent.test:
+            found.add((code.tree.text(parent.test), child is parent.body))
+        child = parent
+    return found
+
+
+def _denied(code: Code, node: cst.CSTNode) -> set[tuple[str, bool]]:
+    return {(text, not truth) for text, truth in _tests(code, node)}
 
 
 def needless(model: FileModel) -> Iterator[Needless]:
