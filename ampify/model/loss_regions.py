@@ -75,7 +75,7 @@ def _weighed(code: Code, act: Backward) -> bool:
 
 
 def _handed_on(code: Code, act: Backward) -> bool:
-    """Whether a loss is also given to code that takes an optimizer or goes backward: ``loss_scaler(loss, optimizer)``."""
+    """``loss_scaler(loss, optimizer)``: whether a loss is also given to code that may scale it."""
     place = code.flow.place(act.loss)
     for call in (n for n in code.flow.body[act.function] if isinstance(n, cst.Call)):
         given = [arg.value for arg in call.args]
