@@ -12,6 +12,7 @@ from ampify.model.origins import Origins, related
 from ampify.model.step import Backward, Code, FileModel, OptimizerStep, TrainingStep
 from ampify.model.switches import Switches
 from ampify.syntax import blocks
+from ampify.syntax.walk import walk
 
 Loop = cst.For | cst.While
 
@@ -44,7 +45,9 @@ def _makers(step: TrainingStep) -> Iterator[cst.Call]:
         target = made.targets[0].target if isinstance(made, cst.Assign) else made.target
         place = step.code.flow.place(target)
         mine = place is not None and any(related(origins.of(place), places) for places in used)
-        always = all(decide(p.test) for p in step.tree.parents(made) if isinstance(p, cst.If))
+        tests = [p.test for p in step.tree.parents(made) if isinstance(p, cst.If)]
+        asks = any(step.code.flow.place(n) == place for test in tests for n in walk(test))
+        always = not asks and all(map(decide, tests))
         if mine and always and isinstance(made.value, cst.Call) and step.code.amp.is_scaler_call(made.value):
             yield made.value
 
