@@ -19,6 +19,8 @@ class Origins:
         self._known: dict[Place, frozenset[Place]] = {}
         self.blurred: set[Place] = set()
         """Parameters that get different objects from different calls."""
+        self.elements: set[Place] = set()
+        """Containers, and what else was gone through, of which one object after the other is taken."""
 
     def of(self, node: cst.CSTNode | Place | None) -> frozenset[Place]:
         """The first places of the object that ``node`` stands for; empty where it is kept nowhere."""
@@ -30,6 +32,8 @@ class Origins:
             self._known[place] = frozenset({_kept(place)})  # a cycle ends here
             before = frozenset().union(*(self._of(p) for p in dict.fromkeys(self._sources(place))))
             self._known[place] = before or frozenset({_kept(place)})
+            if _kept(place) != place or any(d.how is How.ITERATE for d in self._definitions(place)):
+                self.elements |= self._known[place]
         return self._known[place]
 
     def _sources(self, place: Place) -> Iterator[Place]:

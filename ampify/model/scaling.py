@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import cached_property
 
 import libcst as cst
 
-from ampify.model.flow import How, Place
+from ampify.model.flow import Definition, How, Place
 from ampify.model.grad_mode import gradless
 from ampify.model.origins import Origins, related
 from ampify.model.roles import Role
 from ampify.model.step import Act, Backward, GradientUse, OptimizerStep, TrainingStep, Unscale, Update
 from ampify.model.switches import Switches
+from ampify.model.touch import Touch, touch
 from ampify.syntax import blocks
 from ampify.syntax.blocks import Function
 from ampify.syntax.walk import children, is_none, walk
+
+_KEEPING = {"retain_graph", "create_graph", "inputs"}
+"""Arguments of a backward that may leave something for another one."""
+
+_SCALES = {"get_scale", "_scale"}
 
 
 class Event(Enum):
@@ -28,13 +34,22 @@ class Event(Enum):
     PLAIN_BACKWARD = auto()
     SOME_BACKWARD = auto()
     """It may or may not reach the parameters of this optimizer, or scale by itself."""
+    FOREIGN_BACKWARD = auto()
+    """Scaled by another scaler than the one that steps this optimizer."""
     UNSCALE = auto()
     CLIP = auto()
+    READ = auto()
+    WRITE = auto()
+    """Gradients are changed other than by a factor."""
     CHANGE = auto()
-    """Gradients are changed by hand: perhaps that unscales them."""
+    """Gradients are changed or handed on: perhaps that unscales them."""
     STEP = auto()
     BARE_STEP = auto()
     UPDATE = auto()
+    SET_SCALE = auto()
+    """``update(scale)``."""
+    LEAVE = auto()
+    """A jump leaves the iteration."""
     CLEAR = auto()
     HIDDEN = auto()
     """Code that cannot be seen is given the scaler."""
@@ -55,6 +70,16 @@ class Hidden(Act):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Leave(Act):
+    """``continue`` or ``return`` that ends an iteration before its last statement."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Discarded(Act):
+    """``scaler.scale(loss)`` whose result nothing uses."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Optimizer:
     """One optimizer of a step, however many names it has."""
 
@@ -64,6 +89,10 @@ class Optimizer:
     """Of the scaler that steps it."""
     owned: frozenset[Place]
     """The modules whose parameters it was made with; empty where that is not known."""
+    plural: bool = False
+    """It may be several objects, taken one after the other."""
+    wrapped: bool = False
+    """A function was given it and has given it back, perhaps as something else: what its step does is not known."""
 
 
 class Scaling:
@@ -77,6 +106,7 @@ class Scaling:
         self.decide = self.switches.decide
         self._reached: dict[Backward, frozenset[Place]] = {}
         self._hides: dict[Backward, bool] = {}
+        self._throws: dict[cst.Call, Discarded] = {}
 
     # ------------------------------------------------------------------ optimizers
 
@@ -85,13 +115,31 @@ class Scaling:
         """Those that can be told apart; none where the scaler is switched off for good."""
         if self.switches.off:
             return ()
+        return tuple(self._optimizer(*g) for g in self._groups if g[0] and not g[0] & self._blurred)
+
+    @cached_property
+    def _groups(self) -> list[tuple[frozenset[Place], list[OptimizerStep]]]:
+        """The steps by the places of their optimizer."""
         groups: list[tuple[frozenset[Place], list[OptimizerStep]]] = []
         for act in self.step.every(OptimizerStep):
             places = self.origins.of(act.optimizer)
             same = [group for group in groups if related(group[0], places)]
             groups = [group for group in groups if group not in same]
             groups.append((places.union(*(g[0] for g in same)), [*(s for g in same for s in g[1]), act]))
-        return tuple(self._optimizer(*g) for g in groups if g[0] and not g[0] & self._blurred)
+        return groups
+
+    @cached_property
+    def together(self) -> tuple[Optimizer, ...]:
+        """For each scaler that can be told apart, all that it steps."""
+        if self.switches.off:
+            return ()
+        groups: list[tuple[frozenset[Place], list[OptimizerStep]]] = []
+        for act in self.step.every(OptimizerStep):
+            if act.scaler is not None and (places := self.origins.of(act.scaler)):
+                same = [group for group in groups if related(group[0], places)]
+                groups = [group for group in groups if group not in same]
+                groups.append((places.union(*(g[0] for g in same)), [*(s for g in same for s in g[1]), act]))
+        return tuple(Optimizer(frozenset(), tuple(steps), places, frozenset()) for places, steps in groups)
 
     @property
     def _blurred(self) -> frozenset[Place]:
@@ -102,7 +150,19 @@ class Scaling:
         given = [d.value.args[0].value for place in places for d in self.flow.assigned(place)
                  if isinstance(d.value, cst.Call) and d.value.args]  # fmt: skip
         owned = frozenset(p for value in given for m in self.acts.modules(value) for p in self.origins.of(m))
-        return Optimizer(places, tuple(steps), scalers, owned)
+        inner = any(isinstance(p, cst.ListComp | cst.GeneratorExp) for s in steps for p in self.tree.parents(s.node))
+        plural = inner or bool(places & self.origins.elements)
+        return Optimizer(places, tuple(steps), scalers, owned, plural, any(map(self._given_back, steps)))
+
+    def _given_back(self, act: OptimizerStep) -> bool:
+        """``model, optimizer = library.initialize(model, optimizer)``."""
+        place = self.flow.place(act.optimizer)
+        for d in self.flow.assigned(place) if place is not None else ():
+            match d.value:
+                case cst.Call(args=args) if d.how is How.UNPACK:
+                    if any(self.flow.place(arg.value) == place for arg in args):
+                        return True
+        return False
 
     # ------------------------------------------------------------------ what an act is to an optimizer
 
@@ -115,16 +175,45 @@ class Scaling:
             case Unscale(optimizer=cst.CSTNode() as given) if self._mine(act, optimizer):
                 return Event.UNSCALE if related(self.origins.of(given), optimizer.places) else None
             case Update() if self._mine(act, optimizer):
-                return Event.UPDATE
+                return _update(act)
             case GradientUse(clips=True):
                 return Event.CLIP if self._touches(act, optimizer) and not self._knows_scale(act.node) else None
             case GradientUse():
-                return Event.CHANGE
+                return self._use(act, optimizer)
             case Clear(owner=owner):
                 return Event.CLEAR if self._clears(owner, optimizer) else None
             case Hidden():
                 return Event.HIDDEN
+            case Leave():
+                return Event.LEAVE
         return None
+
+    def noted(self, act: Act, whole: Optimizer) -> Event | None:
+        """What an act is to a scaler, whichever optimizer it concerns."""
+        match act:
+            case OptimizerStep(scaler=cst.CSTNode() as scaler) if self._by(scaler, whole):
+                return Event.STEP
+            case Unscale() if self._mine(act, whole):
+                return Event.UNSCALE
+            case Update() if self._mine(act, whole):
+                return _update(act)
+            case Hidden():
+                return Event.HIDDEN
+        return None
+
+    def _by(self, scaler: cst.CSTNode, whole: Optimizer) -> bool:
+        places = self.origins.of(scaler)
+        return not places or related(places, whole.scalers)
+
+    def _use(self, act: GradientUse, optimizer: Optimizer) -> Event:
+        """What is done with gradients by hand: looked at, changed, or something that may unscale them."""
+        known = act.owners and self._touches(act, optimizer)
+        if not known or any(isinstance(n, cst.Attribute) and n.attr.value in _SCALES for n in self._around(act)):
+            return Event.CHANGE
+        return {Touch.READ: Event.READ, Touch.WRITE: Event.WRITE}.get(touch(self.tree, act.node), Event.CHANGE)
+
+    def _around(self, act: Act) -> list[cst.CSTNode]:
+        return self.flow.body[act.function]
 
     def is_scaled(self, act: Backward) -> bool:
         """Whether the loss is scaled, or may have been where that cannot be told."""
@@ -157,14 +246,111 @@ class Scaling:
         if act.by is not None:
             return Event.SOME_BACKWARD
         event = Event.SCALED_BACKWARD if self.is_scaled(act) else Event.PLAIN_BACKWARD
-        other = (
-            act.scaler is not None and optimizer.scalers and not related(self.origins.of(act.scaler), optimizer.scalers)
-        )
+        if act.scaler is not None and optimizer.scalers and not related(self.origins.of(act.scaler), optimizer.scalers):
+            sure = self._foreign(act.scaler, optimizer) and self.surely(act, optimizer)
+            return Event.FOREIGN_BACKWARD if sure else Event.SOME_BACKWARD
         uniform = len({self.is_scaled(b) for b in self._live}) == 1
         sure = uniform and (len(self.optimizers) == 1 or bool(optimizer.scalers))
-        if other or not (sure or self._reaches(act, optimizer)):
-            return Event.SOME_BACKWARD
-        return event
+        return event if sure or self._reaches(act, optimizer) else Event.SOME_BACKWARD
+
+    def _foreign(self, scaler: cst.BaseExpression, optimizer: Optimizer) -> bool:
+        """Whether it is known where both scalers were made."""
+        made = {*self._made}
+        return self.origins.of(scaler) <= made and optimizer.scalers <= made
+
+    def surely(self, act: Backward, optimizer: Optimizer) -> bool:
+        """Whether there is no doubt that a backward is for this optimizer."""
+        return len(self._groups) == 1 or self._reaches(act, optimizer)
+
+    def same_graph(self, earlier: Backward, later: Backward) -> bool:
+        """Whether two backwards go through one graph, of which the first leaves nothing."""
+        if earlier is later or earlier.function is not later.function or earlier.by or later.by:
+            return False
+        before, after = (self._values(b) for b in (earlier, later))
+        keeps = any(isinstance(n, cst.Arg) and n.keyword and n.keyword.value in _KEEPING for n in walk(earlier.node))
+        return bool(before) and before == after and not keeps
+
+    def _values(self, act: Backward) -> set[Definition]:
+        """What a loss that has a name of its function may be."""
+        if not isinstance(act.loss, cst.Name) or (place := self.flow.place(act.loss)) is None:
+            return set()
+        found = {*self.flow.reaching(place, blocks.small_statement_of(self.tree, act.node))}
+        return found if all(d.function is act.function for d in found) else set()
+
+    def discarded(self, act: Backward) -> Discarded | None:
+        """``scaler.scale(loss)`` above a plain backward of that loss, in the same block."""
+        block = blocks.block_of(self.tree, blocks.statement_of(self.tree, act.node))
+        for statement in blocks.statements(block):
+            if isinstance(statement, cst.SimpleStatementLine) and not self.tree.contains(statement, act.node):
+                for small in statement.body:
+                    if (call := self._thrown_away(small)) is not None and self._above(call, act):
+                        return self._throws.setdefault(call, Discarded(call, act.function))
+        return None
+
+    def _thrown_away(self, statement: cst.CSTNode) -> cst.Call | None:
+        match statement:
+            case cst.Expr(value=cst.Call() as call):
+                pass
+            case cst.Assign(targets=[cst.AssignTarget(target=cst.Name() as name)], value=cst.Call() as call):
+                uses = (n for n in self.flow.body[self.flow.function(name)] if isinstance(n, cst.Name))
+                if any(n.value == name.value and n is not name for n in uses):
+                    return None
+            case _:
+                return None
+        match call:
+            case cst.Call(func=cst.Attribute(value=scaler, attr=cst.Name(value="scale")), args=[_]):
+                return call if self.code.amp.is_scaler(scaler) else None
+        return None
+
+    def _above(self, call: cst.Call, act: Backward) -> bool:
+        above = self.tree.span(call).end <= self.tree.span(act.node).start
+        return above and self.tree.text(call.args[0].value) == self.tree.text(act.loss)
+
+    def tied(self, a: Act | None, b: Act | None) -> bool:
+        """Whether not each of two acts stands behind a test of its own that may come out as that of the other does.
+
+        A test that is the same in all iterations does not follow one that is not.
+        """
+        if a is None or b is None:
+            return True
+        mine, yours = self._tests(a, b), self._tests(b, a)
+        if not (mine and yours) or (a.function is b.function and mine.keys() & yours.keys()):
+            return True
+        return any(mine.values()) is not any(yours.values())
+
+    def leaves_out(self, act: Act, steps: Iterable[Act]) -> bool:
+        """Whether some iterations, not only some configurations, may go past all ``steps`` and come to ``act``."""
+        return not all((tests := self._tests(s, act)) and not any(tests.values()) for s in steps)
+
+    def _tests(self, act: Act, other: Act) -> dict[str, bool]:
+        """The tests that ``act`` stands behind and ``other`` does not, and whether iterations differ in them."""
+        found = {}
+        for parent in self.tree.parents(act.node):
+            match parent:
+                case cst.FunctionDef():
+                    break
+                case cst.If(test=test) | cst.IfExp(test=test) if not self.tree.contains(parent, other.node):
+                    if self.decide(test) is None:
+                        found[self.tree.text(test)] = self._changes(test)
+        return found
+
+    def _changes(self, test: cst.BaseExpression) -> bool:
+        if any(isinstance(n, cst.Call) for n in walk(test)):
+            return True
+        read = {place for _, place in self.flow.reads(test)}
+        return any(place.touches(changed) for place in read for changed in self._changing)
+
+    @cached_property
+    def _changing(self) -> set[Place]:
+        """What gets a value in the course of an iteration."""
+        called = {*self._reach} - {*self.roots}
+        inside = [*self.laps] or [*self.roots]
+        return {
+            d.place
+            for found in self.flow.definitions.values()
+            for d in found
+            if d.function in called or any(self.tree.contains(i, d.node) for i in inside)
+        }
 
     @cached_property
     def _live(self) -> list[Backward]:
@@ -237,6 +423,13 @@ class Scaling:
         owners = frozenset(p for owner in act.owners for p in self.origins.of(owner))
         return related(owners, optimizer.owned) if len(self.optimizers) > 1 else True
 
+    def surely_clears(self, act: Act, optimizer: Optimizer) -> bool:
+        """Whether there is no doubt that the gradients of this optimizer are gone."""
+        match act:
+            case Clear(owner=cst.BaseExpression() as owner):
+                return related(self.origins.of(owner), optimizer.places | optimizer.owned)
+        return False
+
     def _clears(self, owner: cst.BaseExpression | None, optimizer: Optimizer) -> bool:
         if owner is None or self.code.roles.of(owner) is not Role.OPTIMIZER:
             return True
@@ -273,7 +466,7 @@ class Scaling:
         found: list[tuple[cst.CSTNode, object]] = []
         for function in self._reach:
             acts = (*self.acts.direct[function], *self._clearing(function), *self._hiding(function))
-            found += [(a.node, a) for a in acts if not self._either(a)]
+            found += [(a.node, a) for a in (*acts, *self._leaving(function)) if not self._either(a)]
             found += [*self.acts.calls(function)]
         ordered: dict[cst.CSTNode, list[object]] = {}
         for node, happening in sorted(found, key=lambda f: self.tree.span(f[0]).end):
@@ -297,6 +490,18 @@ class Scaling:
                 case cst.Assign(targets=[cst.AssignTarget(target=cst.Attribute(attr=cst.Name(value="grad")))]):
                     if is_none(node.value):
                         yield Clear(node, function, None)
+
+    def _leaving(self, function: Function) -> Iterator[Leave]:
+        for node in self.flow.body[function]:
+            match node:
+                case cst.Continue():
+                    inner = next(blocks.loops(self.tree, node), None) in self.laps
+                case cst.Return():
+                    inner = function in self.roots and not any(p in self.laps for p in self.tree.parents(node))
+                case _:
+                    continue
+            if inner:
+                yield Leave(node, function)
 
     def _hiding(self, function: Function) -> Iterator[Hidden]:
         for node in self.flow.body[function]:
@@ -336,8 +541,9 @@ class Scaling:
         return {loop for node in nodes for loop in blocks.loops(self.tree, node)}
 
     def repeats(self, root: Function, optimizer: Optimizer) -> bool:
-        """Whether ``root`` is an iteration whose loop is not seen, and surely one without `update`."""
-        updates = any(isinstance(a, Update) for acts in self.acts.direct.values() for a in acts)
+        """Whether ``root`` is an iteration whose loop is not seen, and nothing else calls `update`."""
+        outside = (acts for f, acts in self.acts.direct.items() if f not in self._reach)
+        updates = any(isinstance(a, Update) for acts in outside for a in acts)
         made = any(place.root is p.root and place.path == p.path for place in optimizer.scalers for p in self._made)
         return isinstance(root, cst.FunctionDef) and not self.laps and not updates and made
 
@@ -377,3 +583,7 @@ def _with_scaler(act: Act) -> bool:
 
 def _without_scaler(act: Act) -> bool:
     return isinstance(act, Backward | OptimizerStep) and act.scaler is None
+
+
+def _update(act: Update) -> Event:
+    return Event.SET_SCALE if isinstance(act.node, cst.Call) and act.node.args else Event.UPDATE

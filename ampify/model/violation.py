@@ -23,6 +23,34 @@ class Wrong(Enum):
     """Such a clip runs more often than its optimizer steps: `unscale_` cannot simply go before it."""
     MISSING_UPDATE = auto()
     """An iteration ends after a step and before `update`."""
+    DISCARDED_SCALE = auto()
+    """The scaled loss is thrown away, and the plain one goes backward."""
+    DOUBLE_STEP = auto()
+    """The optimizer steps by itself and by the scaler, with the same gradients."""
+    READ = auto()
+    """Gradients are read while they are scaled."""
+    WRITE = auto()
+    """Gradients are changed, other than by a factor, while they are scaled."""
+    UNSCALE_AGAIN = auto()
+    """`unscale_` a second time before `update`."""
+    BACKWARD_AFTER_UNSCALE = auto()
+    """Scaled gradients are added to unscaled ones."""
+    UNSCALE_AFTER_STEP = auto()
+    """`unscale_` between a step and `update`."""
+    IDLE_UPDATE = auto()
+    """`update` where no optimizer was unscaled or stepped since the last one."""
+    EARLY_UPDATE = auto()
+    """`update` between a backward, or `unscale_`, and the step that its gradients are for."""
+    SKIPPED_UPDATE = auto()
+    """An iteration is left after `unscale_` and before `update`."""
+    OTHER_SCALER = auto()
+    """The loss was scaled by another scaler than the one that steps."""
+    BACKWARD_TWICE = auto()
+    """Two backwards of the same loss."""
+    CLEARED = auto()
+    """Gradients are cleared between backward and step."""
+    SCALE_SET = auto()
+    """The scale is set to another value between a backward and the step that its gradients are for."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,0 +1,199 @@
+"""The autocast regions that losses come out of, and in which of float16 and bfloat16 they compute."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum, auto
+
+import libcst as cst
+
+from ampify.model.flow import How
+from ampify.model.regions import region_of
+from ampify.model.roles import Role
+from ampify.model.step import Backward, Code, FileModel, OptimizerStep, TrainingStep
+from ampify.syntax import blocks
+from ampify.syntax.walk import keyword, walk
+
+_DEPTH = 6
+"""A loss is made of values that are made of values; longer chains were not met."""
+
+
+class Half(Enum):
+    """What a region computes in."""
+
+    FLOAT16 = auto()
+    BFLOAT16 = auto()
+
+
+_DTYPES = {
+    "torch.float16": Half.FLOAT16,
+    "torch.half": Half.FLOAT16,
+    "torch.bfloat16": Half.BFLOAT16,
+}
+_DEVICES = {"cuda": Half.FLOAT16, "cpu": Half.BFLOAT16}
+"""What autocast takes where it is told no dtype."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Unscaled:
+    """A backward of a loss from a float16 region, where there is no scaler at all."""
+
+    backward: Backward
+    region: cst.With
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Needless:
+    """A scaler, made by ``call``, all of whose losses come out of bfloat16 regions such as ``region``."""
+
+    call: cst.Call
+    region: cst.With
+
+
+def unscaled(step: TrainingStep) -> Iterator[Unscaled]:
+    """The float16 losses of a step that is not scaled, by torch or by hand."""
+    code = step.code
+    if step.scaled or step.framework is not None or not code.amp.regions or not step.every(OptimizerStep):
+        return
+    if any(code.amp.is_scaler(n) for n in code.amp.nodes if isinstance(n, cst.Name | cst.Attribute | cst.Call)):
+        return
+    for act in step.every(Backward):
+        if act.by is None and not _weighed(code, act) and not _handed_on(code, act):
+            for region in regions_of(code, act):
+                if computes_in(code, region) is Half.FLOAT16 and not _tests(code, region) & _denied(code, act.node):
+                    yield Unscaled(act, region)
+                    break
+
+
+def _weighed(code: Code, act: Backward) -> bool:
+    """Whether a loss is multiplied by something: perhaps that is a scale made by hand."""
+    values = [act.loss, *_sources(code, act.loss, act.node)]
+    return any(
+        isinstance(n, cst.BinaryOperation) and isinstance(n.operator, cst.Multiply) for v in values for n in walk(v)
+    )
+
+
+def _handed_on(code: Code, act: Backward) -> bool:
+    """``loss_scaler(loss, optimizer)``: whether a loss is also given to code that may scale it."""
+    place = code.flow.place(act.loss)
+    for call in (n for n in code.flow.body[act.function] if isinstance(n, cst.Call)):
+        given = [arg.value for arg in call.args]
+        if place is not None and any(code.flow.place(value) == place for value in given):
+            steps = any(code.roles.of(value) is Role.OPTIMIZER for value in given)
+            if steps or (isinstance(call.func, cst.Attribute) and "backward" in call.func.attr.value):
+                return True
+    return False
+
+
+def _tests(code: Code, node: cst.CSTNode) -> set[tuple[str, bool]]:
+    """The tests that stand before a node, and how they come out there."""
+    found, child = set(), node
+    for parent in code.tree.parents(node):
+        if isinstance(parent, cst.FunctionDef):
+            break
+        if isinstance(parent, cst.If) and child is not parent.test:
+            found.add((code.tree.text(parent.test), child is parent.body))
+        child = parent
+    return found
+
+
+def _denied(code: Code, node: cst.CSTNode) -> set[tuple[str, bool]]:
+    return {(text, not truth) for text, truth in _tests(code, node)}
+
+
+def needless(model: FileModel) -> Iterator[Needless]:
+    """Scalers that are always on, of whose losses none comes out of a region that is not surely bfloat16."""
+    code = model.code
+    calls = [c for c in code.flow.calls if code.amp.is_scaler_call(c)] if code.amp.touched else []
+    if not calls or any(keyword(call, "enabled") is not None for call in calls):
+        return
+    scaled = [act for step in model.steps for act in step.every(Backward) if act.scaler is not None]
+    found = [[*regions_of(code, act)] for act in scaled]
+    every = [region for regions in found for region in regions]
+    if scaled and all(found) and all(computes_in(code, region) is Half.BFLOAT16 for region in every):
+        yield from (Needless(call, every[0]) for call in calls)
+
+
+# ---------------------------------------------------------------------- where a loss comes from
+
+
+def regions_of(code: Code, act: Backward) -> list[cst.With]:
+    """The autocast regions in which a loss, or what it is made of, was computed."""
+    nodes = [act.loss, *_sources(code, act.loss, act.node)]
+    return [*dict.fromkeys(region for node in nodes if (region := region_of(code, node)) is not None)]
+
+
+def _sources(code: Code, expression: cst.BaseExpression, at: cst.CSTNode) -> list[cst.BaseExpression]:
+    """The values that an expression is made of, as far as they are in this function or what it calls."""
+    found: dict[cst.BaseExpression, None] = {}
+    stack: list[tuple[cst.BaseExpression, cst.CSTNode, int]] = [(expression, at, _DEPTH)]
+    while stack:
+        value, node, depth = stack.pop()
+        if depth == 0:
+            continue
+        for part, where in _before(code, value, node):
+            if part not in found:
+                found[part] = None
+                stack.append((part, where, depth - 1))
+    return [*found]
+
+
+def _before(code: Code, value: cst.BaseExpression, at: cst.CSTNode) -> Iterator[tuple[cst.BaseExpression, cst.CSTNode]]:
+    statement = blocks.small_statement_of(code.tree, at)
+    for _, place in code.flow.reads(value):
+        for d in code.flow.reaching(place, statement):
+            if d.value is not None and d.how is not How.PARAM and not isinstance(d.node, cst.For):
+                yield d.value, d.node
+    for call in (n for n in walk(value) if isinstance(n, cst.Call)):
+        callee = code.flow.callee(call)
+        for returned in code.flow.returns(callee) if callee is not None else ():
+            if returned.value is not None:
+                yield returned.value, returned
+
+
+# ---------------------------------------------------------------------- what a region computes in
+
+
+def computes_in(code: Code, region: cst.With) -> Half | None:
+    """What a region computes in where it is on; None where that is not known."""
+    found = {_half(code, call) for item in region.items for call in _calls(code, item.item)}
+    return found.pop() if len(found) == 1 else None
+
+
+def _calls(code: Code, cast: cst.BaseExpression) -> Iterator[cst.Call | None]:
+    """The calls that may have made an autocast context; None for what cannot be seen."""
+    if code.amp.is_autocast(cast):
+        values = [cast] if isinstance(cast, cst.Call) else code.amp.arriving(cast)
+        for value in values:
+            if not code.amp.is_neutral(value):
+                yield value if isinstance(value, cst.Call) and code.amp.makes_autocast(value.func) else None
+
+
+def _half(code: Code, call: cst.Call | None) -> Half | None:
+    if call is None or any(arg.star for arg in call.args):
+        return None
+    paths = code.amp.paths(call.func)
+    plain = [arg.value for arg in call.args if arg.keyword is None]
+    own = next((device for device in _DEVICES if any(p.startswith(f"torch.{device}.") for p in paths)), None)
+    dtype = keyword(call, "dtype") or (plain[1] if len(plain) > 1 else None)
+    if dtype is not None:
+        return _dtype(code, dtype)
+    device = keyword(call, "device_type") or next(iter(plain), None)
+    match own, device:
+        case str(), _:
+            return _DEVICES[own]
+        case None, cst.SimpleString() if paths:
+            return _DEVICES.get(str(device.evaluated_value))
+    return None
+
+
+def _dtype(code: Code, node: cst.BaseExpression) -> Half | None:
+    """A dtype that is written there, or that its name was given once and for all."""
+    if paths := code.flow.names.imported(node):
+        return _DTYPES.get(next(iter(paths))) if len(paths) == 1 else None
+    place = code.flow.place(node)
+    values = [d.value for d in code.flow.assigned(place)] if place is not None else []
+    if len(values) == 1 and values[0] is not None and isinstance(values[0], cst.Attribute | cst.Name):
+        return _dtype(code, values[0])
+    return None

@@ -1,0 +1,20 @@
+"""AMP228: the step of a scaler is given something that is no optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ampify.diagnostic import Severity
+from ampify.model.scalers import not_optimizers
+from ampify.model.step import FileModel
+from ampify.rewrite.repair import shown
+from ampify.rewrite.repair_scaler import given_instead
+from ampify.rule import Finding, rule
+
+
+@rule("AMP228", "scaler-step-argument", Severity.ERROR)
+def check(model: FileModel) -> Iterator[Finding]:
+    tree = model.code.tree
+    for found in not_optimizers(model):
+        message = f"`{shown(tree, found.call.func)}` takes an optimizer, and this is {found.what}"
+        yield Finding(tree.span(found.value), message, given_instead(tree, found, safe=True))

@@ -1,0 +1,21 @@
+"""AMP218: a scaler for losses in bfloat16."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ampify.diagnostic import Note, Severity
+from ampify.model.loss_regions import needless
+from ampify.model.step import FileModel
+from ampify.rewrite.repair_scaler import switch_off
+from ampify.rule import Finding, rule
+
+MESSAGE = "This scaler is for losses in bfloat16, whose small gradients need no scaling"
+
+
+@rule("AMP218", "scaler-with-bfloat16", Severity.WARNING)
+def check(model: FileModel) -> Iterator[Finding]:
+    tree = model.code.tree
+    for found in needless(model):
+        notes = (Note("they are computed in bfloat16 here", tree.head(found.region)),)
+        yield Finding(tree.span(found.call), MESSAGE, switch_off(tree, found.call), notes)
