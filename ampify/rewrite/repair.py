@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import libcst as cst
 
-from ampify.model.casts import HalfCast
+from ampify.model.casts import HalfCast, stands_alone
 from ampify.model.flow import Definition, How
 from ampify.model.regions import Inside, UnsafeLoss
 from ampify.model.schedules import Ahead
@@ -301,22 +301,26 @@ def _constant(node: cst.BaseExpression) -> bool:
 # ---------------------------------------------------------------------- casts
 
 
-def without_cast(step: TrainingStep, cast: HalfCast) -> Fix:
-    """``value.half()`` → ``value``; ``loss = loss.half()`` goes altogether."""
-    tree = step.tree
+def without_cast(tree: Tree, cast: HalfCast) -> Fix:
+    """``value.half()`` → ``value``, ``x.to(device, torch.half)`` → ``x.to(device)``; an idle statement goes whole."""
+    return Fix("Leave it in float32", (cast_out(tree, cast),))
+
+
+def cast_out(tree: Tree, cast: HalfCast) -> Edit:
+    if cast.argument is not None:
+        return edit.argument_out(tree, cast.call, cast.argument)
     cut = Span(tree.span(cast.value).end, tree.span(cast.call).end)
-    statement = tree.names.parent[cast.call]
-    match statement:
-        case cst.Assign(targets=[cst.AssignTarget(target=target)]) if tree.text(target) == tree.text(cast.value):
-            line = blocks.statement_of(tree, statement)
-            block = blocks.block_of(tree, line)
-            if not edit.crowded(tree, statement) and len(block.body) > 1:
-                span = tree.span(line)
-                end = tree.source.line_end(span.end)
-                comment = tree.source.text[span.end : end].strip()
-                newline = len(tree.source.newline(end)) if end < len(tree.source.text) else 0
-                cut = cut if comment else Span(tree.source.line_start(span.start), end + newline)
-    return Fix("Leave it in float32", (Edit(cut, ""),))
+    if (statement := stands_alone(tree, cast)) is None:
+        return Edit(cut, "")
+    line = blocks.statement_of(tree, statement)
+    span = tree.span(line)
+    end = tree.source.line_end(span.end)
+    commented = tree.source.text[span.end : end].strip()
+    needed = edit.crowded(tree, statement) or len(blocks.block_of(tree, line).body) == 1
+    if needed or commented:
+        return Edit(tree.span(statement), "pass") if isinstance(statement, cst.Expr) else Edit(cut, "")
+    newline = len(tree.source.newline(end)) if end < len(tree.source.text) else 0
+    return Edit(Span(tree.source.line_start(span.start), end + newline), "")
 
 
 # ---------------------------------------------------------------------- checkpoints
