@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import libcst as cst
 
@@ -304,6 +304,11 @@ def _constant(node: cst.BaseExpression) -> bool:
 def without_cast(tree: Tree, cast: HalfCast) -> Fix:
     """``value.half()`` → ``value``, ``x.to(device, torch.half)`` → ``x.to(device)``; an idle statement goes whole."""
     return Fix("Leave it in float32", (cast_out(tree, cast),))
+
+
+def without_casts(tree: Tree, casts: Iterable[HalfCast]) -> Fix:
+    """A model and its inputs in float32: its weights take twice the memory."""
+    return Fix("Leave it in float32", tuple(cast_out(tree, cast) for cast in casts), Applicability.UNSAFE)
 
 
 def cast_out(tree: Tree, cast: HalfCast) -> Edit:
