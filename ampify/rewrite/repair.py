@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 import libcst as cst
 
 from ampify.model.casts import HalfCast, stands_alone
+from ampify.model.constants import Overflow
 from ampify.model.flow import Definition, How
 from ampify.model.regions import Inside, UnsafeLoss
 from ampify.model.schedules import Ahead
@@ -31,7 +32,7 @@ from ampify.source.text import Span
 from ampify.syntax import blocks
 from ampify.syntax.blocks import Function
 from ampify.syntax.tree import Tree
-from ampify.syntax.walk import is_none, keyword, walk
+from ampify.syntax.walk import dotted, is_none, keyword, walk
 
 
 def shown(tree: Tree, node: cst.CSTNode, width: int = 60) -> str:
@@ -326,6 +327,24 @@ def cast_out(tree: Tree, cast: HalfCast) -> Edit:
         return Edit(tree.span(statement), "pass") if isinstance(statement, cst.Expr) else Edit(cut, "")
     newline = len(tree.source.newline(end)) if end < len(tree.source.text) else 0
     return Edit(Span(tree.source.line_start(span.start), end + newline), "")
+
+
+def floated(tree: Tree, node: cst.BaseExpression, safe: bool = False) -> Fix:
+    """``value`` → ``value.float()``."""
+    span = tree.span(node)
+    opened = () if _primary(node) else (edit.insert(span.start, "("),)
+    edits = (*opened, edit.insert(span.end, ".float()" if _primary(node) else ").float()"))
+    return Fix("Compute it in float32", edits, Applicability.SAFE if safe else Applicability.UNSAFE)
+
+
+def extreme(code: Code, found: Overflow) -> Fix | None:
+    """``-1e9`` → ``torch.finfo(scores.dtype).min``, where the tensor has a name."""
+    if not dotted(found.tensor):
+        return None
+    path, imports = need(code.tree, "torch.finfo", found.node)
+    text = f"{path}({code.tree.text(found.tensor)}.dtype).{'max' if found.positive else 'min'}"
+    edits = (Edit(code.tree.span(found.node), text), *imports)
+    return Fix("Take the limit of its dtype", edits, Applicability.UNSAFE)
 
 
 # ---------------------------------------------------------------------- checkpoints
