@@ -9,6 +9,7 @@ import libcst as cst
 from ampify.model.casts import HalfCast, stands_alone
 from ampify.model.constants import Overflow
 from ampify.model.flow import Definition, How
+from ampify.model.leaving import LogOfSoftmax
 from ampify.model.regions import Inside, UnsafeLoss
 from ampify.model.schedules import Ahead
 from ampify.model.states import Saving
@@ -23,6 +24,7 @@ from ampify.model.step import (
     Unscale,
     Update,
 )
+from ampify.model.strict import Clash
 from ampify.model.violation import Violation, Wrong
 from ampify.rewrite import checkpoints, edit
 from ampify.rewrite.imports import added_import, need
@@ -335,6 +337,25 @@ def floated(tree: Tree, node: cst.BaseExpression, safe: bool = False) -> Fix:
     opened = () if _primary(node) else (edit.insert(span.start, "("),)
     edits = (*opened, edit.insert(span.end, ".float()" if _primary(node) else ").float()"))
     return Fix("Compute it in float32", edits, Applicability.SAFE if safe else Applicability.UNSAFE)
+
+
+def like(tree: Tree, clash: Clash) -> Fix | None:
+    """``buffer[mask] = value`` → ``buffer[mask] = value.to(buffer.dtype)``, where the buffer has a name."""
+    if clash.wanted is None or not dotted(clash.wanted):
+        return None
+    (*opened, closed) = floated(tree, clash.operand).edits
+    text = closed.text.replace(".float()", f".to({tree.text(clash.wanted)}.dtype)")
+    return Fix("Cast it to the dtype of the tensor", (*opened, Edit(closed.span, text)), Applicability.UNSAFE)
+
+
+def log_softmax(tree: Tree, found: LogOfSoftmax) -> Fix | None:
+    """``torch.log(F.softmax(x, 1))`` → ``F.log_softmax(x, 1)``, ``x.softmax(1).log()`` → ``x.log_softmax(1)``."""
+    if found.softmax is None or not isinstance(found.softmax.func, cst.Attribute):
+        return None
+    outer, inner = tree.span(found.log), tree.span(found.softmax)
+    name = Edit(tree.span(found.softmax.func.attr), "log_softmax")
+    edits = (Edit(Span(outer.start, inner.start), ""), name, Edit(Span(inner.end, outer.end), ""))
+    return Fix("Write `log_softmax`", tuple(e for e in edits if e.span.start < e.span.end))
 
 
 def extreme(code: Code, found: Overflow) -> Fix | None:
