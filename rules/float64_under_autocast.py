@@ -15,7 +15,5 @@ from ampify.rule import Finding, rule
 def check(model: FileModel) -> Iterator[Finding]:
     tree = model.code.tree
     for found in doubles(model):
-        message = (
-            f"`{shown(tree, found.operand)}` is float64, which autocast does not cast, and meets half precision"
-        )
+        message = f"`{shown(tree, found.operand)}` is float64, which autocast does not cast, and meets half precision"
         yield Finding(tree.span(found.operand), message, floated(tree, found.operand))

@@ -15,11 +15,13 @@ from ampify.model.casts import HalfCast, casts, half_cast, makers
 from ampify.model.flow import Place
 from ampify.model.literals import number
 from ampify.model.roles import Role
-from ampify.model.step import Backward, Code, OptimizerStep, TrainingStep
+from ampify.model.step import Backward, Code, FileModel, OptimizerStep, TrainingStep
 from ampify.syntax import blocks
 from ampify.syntax.walk import arguments, is_none, keyword, walk_scope
 
 _ADAMS = {f"torch.optim.{name}" for name in ("Adam", "AdamW", "NAdam", "Adamax", "RMSprop")}
+_DEFAULTS = {"torch.set_default_dtype", "torch.set_default_tensor_type"}
+_HALF_TYPES = {"torch.float16", "torch.half", "torch.HalfTensor", "torch.cuda.HalfTensor"}
 _USUAL_EPS, _BEFORE_EPS = 1e-8, 3
 """The default of these optimizers, and the arguments that stand before it."""
 _SMALLEST_EPS = 2.0**-24
@@ -147,3 +149,11 @@ def _inputs(step: TrainingStep, module: Place) -> Iterator[HalfCast]:
         for call in (n for n in walk_scope(function) if isinstance(n, cst.Call)):
             if code.roles.instances.place(call.func) == module:
                 yield from (cast for arg in arguments(call) if (cast := half_cast(code, arg)) is not None)
+
+
+def half_defaults(model: FileModel) -> Iterator[cst.Call]:
+    """Calls that make float16 the dtype of all new tensors, in a program that trains and never takes it back."""
+    names = model.code.flow.names
+    found = [c for c in model.code.flow.calls if names.imported(c.func) & _DEFAULTS]
+    if model.steps and len(found) == 1 and any(names.imported(a) & _HALF_TYPES for a in arguments(found[0])):
+        yield found[0]

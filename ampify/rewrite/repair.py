@@ -25,6 +25,7 @@ from ampify.model.step import (
     Update,
 )
 from ampify.model.strict import Clash
+from ampify.model.undecorated import Undecorated
 from ampify.model.violation import Violation, Wrong
 from ampify.rewrite import checkpoints, edit
 from ampify.rewrite.imports import added_import, need
@@ -35,6 +36,9 @@ from ampify.syntax import blocks
 from ampify.syntax.blocks import Function
 from ampify.syntax.tree import Tree
 from ampify.syntax.walk import dotted, is_none, keyword, walk
+
+_CUSTOM_FWD = (2, 4)
+"""The torch that has `torch.amp.custom_fwd`."""
 
 
 def shown(tree: Tree, node: cst.CSTNode, width: int = 60) -> str:
@@ -320,15 +324,48 @@ def cast_out(tree: Tree, cast: HalfCast) -> Edit:
     cut = Span(tree.span(cast.value).end, tree.span(cast.call).end)
     if (statement := stands_alone(tree, cast)) is None:
         return Edit(cut, "")
+    if isinstance(statement, cst.Assign) and not _alone_on_lines(tree, statement):
+        return Edit(cut, "")
+    return _statement_out(tree, statement)
+
+
+def without_statement(tree: Tree, call: cst.Call) -> Fix | None:
+    """Without a statement that is nothing but ``call``."""
+    statement = tree.names.parent[call]
+    if not isinstance(statement, cst.Expr):
+        return None
+    return Fix("Leave it out", (_statement_out(tree, statement),), Applicability.UNSAFE)
+
+
+def _alone_on_lines(tree: Tree, statement: cst.CSTNode) -> bool:
+    """Whether a statement can go with its lines: no other shares them, no comment, and its block keeps others."""
     line = blocks.statement_of(tree, statement)
-    span = tree.span(line)
+    commented = tree.source.text[tree.span(line).end : tree.source.line_end(tree.span(line).end)].strip()
+    return not edit.crowded(tree, statement) and not commented and len(blocks.block_of(tree, line).body) > 1
+
+
+def _statement_out(tree: Tree, statement: cst.CSTNode) -> Edit:
+    if not _alone_on_lines(tree, statement):
+        return Edit(tree.span(statement), "pass")
+    span = tree.span(blocks.statement_of(tree, statement))
     end = tree.source.line_end(span.end)
-    commented = tree.source.text[span.end : end].strip()
-    needed = edit.crowded(tree, statement) or len(blocks.block_of(tree, line).body) == 1
-    if needed or commented:
-        return Edit(tree.span(statement), "pass") if isinstance(statement, cst.Expr) else Edit(cut, "")
     newline = len(tree.source.newline(end)) if end < len(tree.source.text) else 0
     return Edit(Span(tree.source.line_start(span.start), end + newline), "")
+
+
+def decorated(model: FileModel, found: Undecorated) -> Fix | None:
+    """`custom_fwd` and `custom_bwd` over the methods of an autograd function."""
+    tree = model.code.tree
+    if model.target is not None and model.target < _CUSTOM_FWD:
+        return None
+    edits: list[Edit] = []
+    for method, name in ((found.forward, "custom_fwd"), (found.backward, "custom_bwd")):
+        path, imports = need(tree, f"torch.amp.{name}", method)
+        start = tree.source.line_start(tree.span(method.name).start)
+        indent, newline = tree.source.indent(tree.span(method.name).start), tree.source.newline(start)
+        edits.append(edit.insert(start, f'{indent}@{path}(device_type="{found.device}"){newline}'))
+        edits += [added for added in imports if added not in edits]
+    return Fix("Decorate it with `custom_fwd` and `custom_bwd`", tuple(edits), Applicability.UNSAFE)
 
 
 def floated(tree: Tree, node: cst.BaseExpression, safe: bool = False) -> Fix:
