@@ -121,17 +121,11 @@ class Dtypes:
         return self._low(node, None)
 
     def functions(self, call: cst.Call) -> Iterator[cst.FunctionDef]:
-        """The functions of the project that a call may run, forwards of the parts of an `nn.Sequential` included."""
-        stack = self._targets(call)
-        while stack:
-            match stack.pop():
-                case cst.FunctionDef() as function:
-                    yield function
-                case cst.Call(func=func, args=args) if self.flow.names.imported(func) & {"torch.nn.Sequential"}:
-                    for maker in (m for arg in args for m in self._makers(arg.value)):
-                        cls = self.flow.named(maker.func) if isinstance(maker, cst.Call) else None
-                        forward = self.flow.method(cls, "forward") if isinstance(cls, cst.ClassDef) else None
-                        stack.append(forward or maker)
+        """The functions of the project that a call may run; of a container of modules the forwards of all of them."""
+        if not isinstance(self.flow.named(call.func), cst.ClassDef):
+            callee = self.flow.callee(call)
+            for function in (callee,) if callee is not None else self._makers.forwards(call.func):
+                yield from self.flow.overridden(function)
 
     # ------------------------------------------------------------------ values
 
