@@ -16,4 +16,4 @@ def check(step: TrainingStep) -> Iterator[Finding]:
     for cast in half_losses(step) if step.mixed else ():
         what = "The loss" if cast.of_loss else "The input of the loss"
         message = f"{what} is cast to float16: `{shown(step.tree, cast.call)}`"
-        yield Finding(step.tree.span(cast.call), message, without_cast(step, cast))
+        yield Finding(step.tree.span(cast.call), message, without_cast(step.tree, cast))

@@ -79,12 +79,13 @@ def _plain_backward(model: FileModel, cls: cst.ClassDef) -> Span | None:
         if isinstance(method, cst.FunctionDef) and method.name.value == "backward":
             known = {("staticmethod",), ("once_differentiable",)}
             decorators = {dotted(d.decorator)[-1:] for d in method.decorators}
-            multiplies = any(_is_product(model.code.tree, node) for node in walk(method.body))
+            multiplies = any(is_product(model.code.tree, node) for node in walk(method.body))
             return model.code.tree.span(method.name) if multiplies and decorators <= known else None
     return None
 
 
-def _is_product(tree: Tree, node: cst.CSTNode) -> bool:
+def is_product(tree: Tree, node: cst.CSTNode) -> bool:
+    """Whether ``node`` multiplies matrices: what autocast runs in half precision."""
     match node:
         case cst.BinaryOperation(operator=cst.MatrixMultiply()):
             return True
@@ -95,11 +96,11 @@ def _is_product(tree: Tree, node: cst.CSTNode) -> bool:
 
 
 def _applied_under(model: FileModel, cls: cst.ClassDef) -> frozenset[str]:
-    regions = [_devices_around(model, call) for call in model.code.flow.calls if _applies(model.code.tree, call, cls)]
+    regions = [_devices_around(model, call) for call in model.code.flow.calls if applies(model.code.tree, call, cls)]
     return frozenset().union(*regions) if regions and all(regions) else frozenset()
 
 
-def _applies(tree: Tree, call: cst.Call, cls: cst.ClassDef) -> bool:
+def applies(tree: Tree, call: cst.Call, cls: cst.ClassDef) -> bool:
     """``Multiply.apply(…)``, or ``multiply(…)`` after ``multiply = Multiply.apply``."""
     func: cst.CSTNode = call.func
     if isinstance(func, cst.Name):

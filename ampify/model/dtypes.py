@@ -75,16 +75,22 @@ _Key = tuple[cst.CSTNode | Definition, Frame | None, int | None]
 class Dtypes:
     """The dtypes of one forward, under the autocast of one kind of device.
 
-    ``inside`` are the nodes of its regions, ``reached`` the functions that regions call.
+    ``inside`` are the nodes of its regions, ``reached`` the functions that regions call, and ``shielded`` the nodes
+    in there for which autocast is switched off again.
     """
 
     def __init__(
-        self, forward: Forward, device: str, inside: Iterable[cst.CSTNode], reached: Collection[cst.FunctionDef]
+        self,
+        forward: Forward,
+        device: str,
+        inside: Iterable[cst.CSTNode],
+        reached: Collection[cst.FunctionDef],
+        shielded: Iterable[cst.CSTNode] = (),
     ) -> None:
         self.forward, self.flow, self.roles, self.tree = forward, forward.flow, forward.roles, forward.tree
         self._makers = Makers(forward.flow, forward.roles)
         self._policies, self._reached = POLICIES[device], reached
-        self._inside = {id(n) for n in inside}
+        self._inside, self._shielded = {id(n) for n in inside}, {id(n) for n in shielded}
         hoisted = (h.expression for r in forward.runs.found for h in r.hoists if h.to_float)
         self._floats = {id(n) for n in (*forward.islands.floats(), *hoisted)}
         self._known: dict[_Key, Found] = {}
@@ -109,6 +115,17 @@ class Dtypes:
         """Whether values that had one dtype without autocast surely have one with it."""
         found = [self.of(node) for node in nodes]
         return all(found) and len(frozenset().union(*found) - _WHOLE) <= 1
+
+    def low(self, node: cst.CSTNode) -> bool:
+        """Whether a node may run under autocast."""
+        return self._low(node, None)
+
+    def functions(self, call: cst.Call) -> Iterator[cst.FunctionDef]:
+        """The functions of the project that a call may run; of a container of modules the forwards of all of them."""
+        if not isinstance(self.flow.named(call.func), cst.ClassDef):
+            callee = self.flow.callee(call)
+            for function in (callee,) if callee is not None else self._makers.forwards(call.func):
+                yield from self.flow.overridden(function)
 
     # ------------------------------------------------------------------ values
 
@@ -165,8 +182,8 @@ class Dtypes:
 
     def _low(self, node: cst.CSTNode, frame: Frame | None) -> bool:
         """Whether a node runs under autocast."""
-        if id(node) in self._inside:
-            return True
+        if id(node) in self._inside or id(node) in self._shielded:
+            return id(node) in self._inside
         return frame.low if frame is not None else self.flow.function(node) in self._reached
 
     # ------------------------------------------------------------------ names

@@ -12,6 +12,7 @@ from ampify.model.amp import AmpFacts
 from ampify.model.flow import Flow, Place, params
 from ampify.model.forward import Forward
 from ampify.model.frameworks import Frameworks, find_frameworks
+from ampify.model.lowered import Lowered
 from ampify.model.obstacles import Obstacles
 from ampify.model.protocol import checked
 from ampify.model.reach import Reaching
@@ -44,7 +45,7 @@ def read(
     wanted = tree.modules[:owned]
     groups = (group for group in _groups(acts) if any(tree.module(act.node) in wanted for act in group))
     steps = tuple(checked(_describe(acts, group)) for group in groups)
-    return FileModel(acts.code, target, steps, frameworks, line_length)
+    return FileModel(acts.code, target, steps, frameworks, line_length, Lowered(acts))
 
 
 def differentiates(tree: Tree) -> bool:

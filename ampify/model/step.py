@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ampify.model.flow import Flow, Place
     from ampify.model.frameworks import Framework, Frameworks
     from ampify.model.graph import Graph
+    from ampify.model.lowered import Lowered
     from ampify.model.roles import Roles
     from ampify.model.uses import ApiUse
     from ampify.model.violation import Violation
@@ -324,6 +325,8 @@ class FileModel:
     steps: tuple[TrainingStep, ...]
     frameworks: Frameworks
     line_length: int
+    lowered: Lowered
+    """What runs under the autocast that is there already."""
 
     @property
     def uses(self) -> tuple[ApiUse, ...]:

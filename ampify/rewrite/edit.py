@@ -95,6 +95,15 @@ def argument(tree: Tree, call: cst.Call, text: str) -> Edit:
     return _appended(tree, call.args[-1], tree.span(call.args[-1].value).end, text)
 
 
+def argument_out(tree: Tree, call: cst.Call, arg: cst.Arg) -> Edit:
+    """Without one of several arguments."""
+    at = next(i for i, other in enumerate(call.args) if other is arg)
+    if at + 1 < len(call.args):
+        return Edit(Span(tree.span(arg).start, tree.span(call.args[at + 1]).start), "")
+    before = tree.span(call.args[at - 1].value).end
+    return Edit(Span(before, tree.span(arg.value).end), "")
+
+
 def _appended(tree: Tree, last: cst.CSTNode, end: int, text: str) -> Edit:
     """``text`` as one more item after the last one, on a line of its own where that one has its own."""
     start, source = tree.span(last).start, tree.source

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import libcst as cst
 
-from ampify.model.casts import HalfCast
+from ampify.model.casts import HalfCast, stands_alone
+from ampify.model.constants import Overflow
 from ampify.model.flow import Definition, How
+from ampify.model.leaving import LogOfSoftmax
 from ampify.model.regions import Inside, UnsafeLoss
 from ampify.model.schedules import Ahead
 from ampify.model.states import Saving
@@ -22,6 +24,8 @@ from ampify.model.step import (
     Unscale,
     Update,
 )
+from ampify.model.strict import Clash
+from ampify.model.undecorated import Undecorated
 from ampify.model.violation import Violation, Wrong
 from ampify.rewrite import checkpoints, edit
 from ampify.rewrite.imports import added_import, need
@@ -31,7 +35,10 @@ from ampify.source.text import Span
 from ampify.syntax import blocks
 from ampify.syntax.blocks import Function
 from ampify.syntax.tree import Tree
-from ampify.syntax.walk import is_none, keyword, walk
+from ampify.syntax.walk import dotted, is_none, keyword, walk
+
+_CUSTOM_FWD = (2, 4)
+"""The torch that has `torch.amp.custom_fwd`."""
 
 
 def shown(tree: Tree, node: cst.CSTNode, width: int = 60) -> str:
@@ -301,22 +308,101 @@ def _constant(node: cst.BaseExpression) -> bool:
 # ---------------------------------------------------------------------- casts
 
 
-def without_cast(step: TrainingStep, cast: HalfCast) -> Fix:
-    """``value.half()`` → ``value``; ``loss = loss.half()`` goes altogether."""
-    tree = step.tree
+def without_cast(tree: Tree, cast: HalfCast) -> Fix:
+    """``value.half()`` → ``value``, ``x.to(device, torch.half)`` → ``x.to(device)``; an idle statement goes whole."""
+    return Fix("Leave it in float32", (cast_out(tree, cast),))
+
+
+def without_casts(tree: Tree, casts: Iterable[HalfCast]) -> Fix:
+    """A model and its inputs in float32: its weights take twice the memory."""
+    return Fix("Leave it in float32", tuple(cast_out(tree, cast) for cast in casts), Applicability.UNSAFE)
+
+
+def cast_out(tree: Tree, cast: HalfCast) -> Edit:
+    if cast.argument is not None:
+        return edit.argument_out(tree, cast.call, cast.argument)
     cut = Span(tree.span(cast.value).end, tree.span(cast.call).end)
-    statement = tree.names.parent[cast.call]
-    match statement:
-        case cst.Assign(targets=[cst.AssignTarget(target=target)]) if tree.text(target) == tree.text(cast.value):
-            line = blocks.statement_of(tree, statement)
-            block = blocks.block_of(tree, line)
-            if not edit.crowded(tree, statement) and len(block.body) > 1:
-                span = tree.span(line)
-                end = tree.source.line_end(span.end)
-                comment = tree.source.text[span.end : end].strip()
-                newline = len(tree.source.newline(end)) if end < len(tree.source.text) else 0
-                cut = cut if comment else Span(tree.source.line_start(span.start), end + newline)
-    return Fix("Leave it in float32", (Edit(cut, ""),))
+    if (statement := stands_alone(tree, cast)) is None:
+        return Edit(cut, "")
+    if isinstance(statement, cst.Assign) and not _alone_on_lines(tree, statement):
+        return Edit(cut, "")
+    return _statement_out(tree, statement)
+
+
+def without_statement(tree: Tree, call: cst.Call) -> Fix | None:
+    """Without a statement that is nothing but ``call``."""
+    statement = tree.names.parent[call]
+    if not isinstance(statement, cst.Expr):
+        return None
+    return Fix("Leave it out", (_statement_out(tree, statement),), Applicability.UNSAFE)
+
+
+def _alone_on_lines(tree: Tree, statement: cst.CSTNode) -> bool:
+    """Whether a statement can go with its lines: no other shares them, no comment, and its block keeps others."""
+    line = blocks.statement_of(tree, statement)
+    commented = tree.source.text[tree.span(line).end : tree.source.line_end(tree.span(line).end)].strip()
+    return not edit.crowded(tree, statement) and not commented and len(blocks.block_of(tree, line).body) > 1
+
+
+def _statement_out(tree: Tree, statement: cst.CSTNode) -> Edit:
+    if not _alone_on_lines(tree, statement):
+        return Edit(tree.span(statement), "pass")
+    span = tree.span(blocks.statement_of(tree, statement))
+    end = tree.source.line_end(span.end)
+    newline = len(tree.source.newline(end)) if end < len(tree.source.text) else 0
+    return Edit(Span(tree.source.line_start(span.start), end + newline), "")
+
+
+def decorated(model: FileModel, found: Undecorated) -> Fix | None:
+    """`custom_fwd` and `custom_bwd` over the methods of an autograd function."""
+    tree = model.code.tree
+    if model.target is not None and model.target < _CUSTOM_FWD:
+        return None
+    edits: list[Edit] = []
+    for method, name in ((found.forward, "custom_fwd"), (found.backward, "custom_bwd")):
+        path, imports = need(tree, f"torch.amp.{name}", method)
+        start = tree.source.line_start(tree.span(method.name).start)
+        indent, newline = tree.source.indent(tree.span(method.name).start), tree.source.newline(start)
+        edits.append(edit.insert(start, f'{indent}@{path}(device_type="{found.device}"){newline}'))
+        edits += [added for added in imports if added not in edits]
+    return Fix("Decorate it with `custom_fwd` and `custom_bwd`", tuple(edits), Applicability.UNSAFE)
+
+
+def floated(tree: Tree, node: cst.BaseExpression, safe: bool = False) -> Fix:
+    """``value`` → ``value.float()``."""
+    span = tree.span(node)
+    opened = () if _primary(node) else (edit.insert(span.start, "("),)
+    edits = (*opened, edit.insert(span.end, ".float()" if _primary(node) else ").float()"))
+    return Fix("Compute it in float32", edits, Applicability.SAFE if safe else Applicability.UNSAFE)
+
+
+def like(tree: Tree, clash: Clash) -> Fix | None:
+    """``buffer[mask] = value`` → ``buffer[mask] = value.to(buffer.dtype)``, where the buffer has a name."""
+    if clash.wanted is None or not dotted(clash.wanted):
+        return None
+    (*opened, closed) = floated(tree, clash.operand).edits
+    text = closed.text.replace(".float()", f".to({tree.text(clash.wanted)}.dtype)")
+    return Fix("Cast it to the dtype of the tensor", (*opened, Edit(closed.span, text)), Applicability.UNSAFE)
+
+
+def log_softmax(tree: Tree, found: LogOfSoftmax) -> Fix | None:
+    """``torch.log(F.softmax(x, 1))`` → ``F.log_softmax(x, 1)``, ``x.softmax(1).log()`` → ``x.log_softmax(1)``."""
+    if found.softmax is None or not isinstance(found.softmax.func, cst.Attribute):
+        return None
+    outer, inner = tree.span(found.log), tree.span(found.softmax)
+    name = Edit(tree.span(found.softmax.func.attr), "log_softmax")
+    edits = (Edit(Span(outer.start, inner.start), ""), name, Edit(Span(inner.end, outer.end), ""))
+    return Fix("Write `log_softmax`", tuple(e for e in edits if e.span.start < e.span.end))
+
+
+def extreme(code: Code, found: Overflow) -> Fix | None:
+    """``-1e9`` → ``torch.finfo(scores.dtype).min``, where the tensor has a name."""
+    if not dotted(found.tensor):
+        return None
+    path, imports = need(code.tree, "torch.finfo", found.node)
+    text = f"{path}({code.tree.text(found.tensor)}.dtype).{'max' if found.positive else 'min'}"
+    edits = (Edit(code.tree.span(found.node), text), *imports)
+    return Fix("Take the limit of its dtype", edits, Applicability.UNSAFE)
 
 
 # ---------------------------------------------------------------------- checkpoints
