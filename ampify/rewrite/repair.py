@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import libcst as cst
 
 from ampify.model.casts import HalfCast
+from ampify.model.enclosed import Stale
 from ampify.model.flow import Definition, How
 from ampify.model.regions import Inside, UnsafeLoss
 from ampify.model.schedules import Ahead
@@ -232,7 +233,7 @@ def _runs(tree: Tree, statements: list[cst.BaseStatement]) -> Iterator[list[cst.
 # ---------------------------------------------------------------------- regions
 
 
-def end_region_before(step: TrainingStep, found: Inside) -> Fix | None:
+def end_region_before(step: TrainingStep, found: Inside | Stale) -> Fix | None:
     """Take the tail of a region out of it."""
     if not found.tail:
         return None
