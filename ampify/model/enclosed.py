@@ -81,6 +81,11 @@ def frozen_loops(step: TrainingStep) -> Iterator[Frozen]:
                 yield Frozen(loop, region, stepping[loop])
 
 
+def under_autocast(code: Code, node: cst.CSTNode) -> bool:
+    """Whether a region is around a node, in its function or on a way to it."""
+    return any(isinstance(n, Region) for path in _upwards(code, node) for n in path)
+
+
 def _upwards(code: Code, node: cst.CSTNode, above: tuple[cst.CSTNode, ...] = ()) -> Iterator[list[cst.CSTNode]]:
     """The loops and regions around a node, innermost first, along each chain of callers."""
     function = code.flow.function(node)
