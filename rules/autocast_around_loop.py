@@ -14,7 +14,9 @@ from ampify.rule import Finding, rule
 def check(step: TrainingStep) -> Iterator[Finding]:
     tree = step.tree
     for found in frozen_loops(step):
-        message = "This autocast region is around the whole training loop, which goes on with casts of the first weights"
+        message = (
+            "This autocast region is around the whole training loop, which goes on with casts of the first weights"
+        )
         notes = (
             Note("the loop begins here", tree.head(found.loop)),
             Note("the weights change here", tree.span(found.step.node)),

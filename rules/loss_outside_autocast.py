@@ -14,6 +14,8 @@ from ampify.rule import Finding, rule
 @rule("AMP503", "loss-outside-autocast", Severity.WARNING)
 def check(step: TrainingStep) -> Iterator[Finding]:
     for found in losses_outside(step):
-        message = "The loss is computed outside the autocast region, from values in half precision and in half precision"
+        message = (
+            "The loss is computed outside the autocast region, from values in half precision and in half precision"
+        )
         notes = (Note("the region before it", step.tree.head(found.region)),)
         yield Finding(step.tree.span(found.call), message, extend_region(step.tree, found), notes)

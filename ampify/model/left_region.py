@@ -52,9 +52,9 @@ class _Losses:
         nodes = dict.fromkeys(n for statement in self.forward.statements for n in self.flow.inside(statement))
         for call in (n for n in nodes if isinstance(n, cst.Call)):
             operands = self._operands(call)
-            if operands and not under_autocast(self.code, call) and all(map(self._half, operands)):
-                if (region := self._before(call)) is not None:
-                    yield HalfLossOutside(call, region, tuple(self._between(region, call)))
+            region = self._before(call) if operands and not under_autocast(self.code, call) else None
+            if region is not None and all(map(self._half, operands)):
+                yield HalfLossOutside(call, region, tuple(self._between(region, call)))
 
     def _operands(self, call: cst.Call) -> list[cst.BaseExpression]:
         """The arguments of a loss of PyTorch whose dtypes decide about its own."""
@@ -90,12 +90,12 @@ class _Losses:
         if not isinstance(block, cst.IndentedBlock | cst.Module) or last is None or len(region.items) > 1:
             return []
         held = [*block.body]
-        run = held[held.index(region) + 1 : held.index(last) + 1]  # type: ignore[arg-type]
+        run = [s for s in held[held.index(region) + 1 :] if self.tree.span(s).end <= self.tree.span(last).end]
         alone = all(isinstance(s, cst.SimpleStatementLine) and len(s.body) == 1 for s in run)
         parted = any(self.tree.parted(a, b) for a, b in zip([region, *run], run, strict=False))
         if not alone or parted or any(map(self._acts, run)) or not all(map(self._moves, run[:-1])):
             return []
-        return [s for s in run if isinstance(s, cst.BaseStatement)]
+        return run
 
     def _acts(self, statement: cst.CSTNode) -> bool:
         acts: list[Act] = self.step.context.direct[self.flow.function(statement)]

@@ -7,9 +7,12 @@ from collections.abc import Iterator
 import libcst as cst
 
 from ampify.model.left_region import HalfLossOutside
+from ampify.model.misplaced import Captured, Nested
 from ampify.rewrite import edit
 from ampify.rewrite.prove import SameErasure
+from ampify.rewrite.repair import dedented
 from ampify.source.edits import Edit, Fix
+from ampify.source.text import Span
 from ampify.syntax.tree import Tree
 
 
@@ -37,3 +40,26 @@ def _indented(tree: Tree, found: HalfLossOutside, shallow: int, unit: str) -> It
         beside = text.lstrip().startswith("#") and blank > shallow  # belongs to the region already
         if line not in frozen and text.strip() and not beside:
             yield edit.insert(source.line_starts[line - 1], unit)
+
+
+def without_cache(tree: Tree, found: Captured) -> Fix | None:
+    """``cache_enabled=False`` for the region around a capture."""
+    if found.maker is None:
+        return None
+    made = edit.argument(tree, found.maker, "cache_enabled=False")
+    return Fix("Pass `cache_enabled=False` to autocast", (made,), proof=SameErasure())
+
+
+def unnested(tree: Tree, found: Nested) -> Fix | None:
+    """Take a region away and leave what is in it."""
+    body, source = found.inner.body, tree.source
+    if not isinstance(body, cst.IndentedBlock) or edit.crowded(tree, body.body[0]):
+        return None
+    start, colon = tree.span(found.inner).start, source.text.index(":", tree.span(found.inner.items[-1]).end)
+    shallow, deep = (source.indent(at) for at in (start, tree.span(body.body[0]).start))
+    lines = range(source.line(colon) + 1, source.line(tree.span(body.body[-1]).end) + 1)
+    head = Span(source.line_start(start), source.line_starts[lines.start - 1])
+    if not deep.startswith(shallow) or "#" in source[head]:
+        return None
+    edits = (Edit(head, ""), *dedented(tree, (found.inner,), lines, len(shallow), len(deep)))
+    return Fix("Leave the inner region out", edits, proof=SameErasure())
