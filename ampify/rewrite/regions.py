@@ -8,10 +8,11 @@ import libcst as cst
 
 from ampify.model.left_region import HalfLossOutside
 from ampify.model.misplaced import Captured, Nested
+from ampify.model.whereabouts import Elsewhere
 from ampify.rewrite import edit
 from ampify.rewrite.prove import SameErasure
 from ampify.rewrite.repair import dedented
-from ampify.source.edits import Edit, Fix
+from ampify.source.edits import Applicability, Edit, Fix
 from ampify.source.text import Span
 from ampify.syntax.tree import Tree
 
@@ -63,3 +64,12 @@ def unnested(tree: Tree, found: Nested) -> Fix | None:
         return None
     edits = (Edit(head, ""), *dedented(tree, (found.inner,), lines, len(shallow), len(deep)))
     return Fix("Leave the inner region out", edits, proof=SameErasure())
+
+
+def for_device(tree: Tree, found: Elsewhere) -> Fix | None:
+    """The device type of a region, changed to the one that the model is on."""
+    if found.literal is None or len(found.there) > 1:
+        return None
+    quote, kind = found.literal.quote, next(iter(found.there))
+    made = Edit(tree.span(found.literal), f"{quote}{kind}{quote}")
+    return Fix(f'Enter autocast for "{kind}"', (made,), Applicability.UNSAFE, SameErasure())
