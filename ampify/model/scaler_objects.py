@@ -70,12 +70,20 @@ def maybe_empty(model: FileModel) -> Iterator[MaybeEmpty]:
     origins = Origins(code)
     for load in code.flow.calls if saves else ():
         scaler = _method(code, load, "load_state_dict")
-        if scaler is None or not load.args or _guarded(code, load, load.args[0].value):
+        if scaler is None or not load.args or _guarded(code, load, load.args[0].value) or _own(code, load):
             continue
         made = [*_makers(code, scaler)]
         saved = [c for c in saves if related(origins.of(_owner(c)), origins.of(scaler))]
         if saved and made and all(_optional(call) for call in made):
             yield MaybeEmpty(load, scaler, load.args[0].value, made[0], saved[0])
+
+
+def _own(code: Code, load: cst.Call) -> bool:
+    """Whether a state has been taken from a scaler in the same run."""
+    state, place = load.args[0].value, code.flow.place(load.args[0].value)
+    given = code.flow.reaching(place, blocks.small_statement_of(code.tree, load)) if place is not None else []
+    values = [state, *(d.value for d in given)]
+    return any(isinstance(v, cst.Call) and _method(code, v, "state_dict") is not None for v in values)
 
 
 def _owner(call: cst.Call) -> cst.BaseExpression | None:
