@@ -72,7 +72,7 @@ def maybe_empty(model: FileModel) -> Iterator[MaybeEmpty]:
         scaler = _method(code, load, "load_state_dict")
         if scaler is None or not load.args or _guarded(code, load, load.args[0].value) or _own(code, load):
             continue
-        made = [*_makers(code, scaler)]
+        made = [*makers_of(code, scaler)]
         saved = [c for c in saves if related(origins.of(_owner(c)), origins.of(scaler))]
         if saved and made and all(_optional(call) for call in made):
             yield MaybeEmpty(load, scaler, load.args[0].value, made[0], saved[0])
@@ -98,13 +98,14 @@ def _method(code: Code, call: cst.Call, name: str) -> cst.BaseExpression | None:
     return None
 
 
-def _makers(code: Code, scaler: cst.BaseExpression, depth: int = 4) -> Iterator[cst.Call]:
+def makers_of(code: Code, scaler: cst.BaseExpression, depth: int = 4) -> Iterator[cst.Call]:
+    """The calls that may have made a scaler, through names."""
     for value in code.amp.arriving(scaler):
         for part in walk(value) if value is not None else ():
             if isinstance(part, cst.Call) and code.amp.is_scaler_call(part):
                 yield part
         if depth and isinstance(value, cst.Name | cst.Attribute):
-            yield from _makers(code, value, depth - 1)
+            yield from makers_of(code, value, depth - 1)
 
 
 def _optional(call: cst.Call) -> bool:
