@@ -19,6 +19,7 @@ from ampify.syntax.blocks import Function
 from ampify.syntax.walk import dotted, walk, walk_scope
 
 _HELD_OUT = {"test", "testing", "val", "valid", "validation", "eval", "evaluation"}
+_CHINESE = ("测试", "验证", "评估")
 _TRAINED_ON = {"train", "training", "trn"}
 
 
@@ -41,11 +42,24 @@ class Graphed:
 
 def leaks(model: FileModel) -> Iterator[Leak]:
     loops = [(step, loop) for step in model.steps for loop in _training(step)]
-    proper = [loop for _, loop in loops if _words(loop) & _TRAINED_ON]
-    for step, loop in loops if proper else ():
-        if _words(loop) & _HELD_OUT and not _words(loop) & _TRAINED_ON and not _nested(model.code, loop):
+    for step, loop in loops:
+        if _words(loop) & _TRAINED_ON or _nested(model.code, loop) or not (held := _held_out(loop)):
+            continue
+        others = [other for _, other in loops if other is not loop and not _held_out(other)]
+        same = [other for other in others if held == "said" and other.iter.deep_equals(loop.iter)]
+        proper = next((other for other in others if _words(other) & _TRAINED_ON or other in same), None)
+        if proper is not None:
             inside = (act for act in step.every(OptimizerStep) if model.code.tree.contains(loop, act.node))
-            yield Leak(loop, next(inside), proper[0])
+            yield Leak(loop, next(inside), proper)
+
+
+def _held_out(loop: cst.For) -> str:
+    """Whether the data of a loop is ``named`` as held out, or is ``said`` to be in the comment above; else empty."""
+    if _words(loop) & _HELD_OUT:
+        return "named"
+    comment = next((line.comment.value for line in reversed(loop.leading_lines) if line.comment is not None), "")
+    said = {*re.findall(r"[a-z]+", comment.lower())} & _HELD_OUT or any(word in comment for word in _CHINESE)
+    return "said" if said else ""
 
 
 def _training(step: TrainingStep) -> Iterator[cst.For]:

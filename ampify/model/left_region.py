@@ -37,7 +37,7 @@ class HalfLossOutside:
 
 
 def losses_outside(step: TrainingStep) -> Iterator[HalfLossOutside]:
-    if step.scaled and step.code.amp.regions:
+    if step.code.amp.regions:
         yield from _Losses(step).found()
 
 
