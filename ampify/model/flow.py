@@ -276,7 +276,7 @@ class Flow:
         at = self.tree.span(use).start
         for d in here:
             early = isinstance(d.node, cst.Param) or self.tree.span(d.node).start < at
-            (before if early and not self._exclusive(d.node, use) else after).append(d)
+            (before if early and not self.exclusive(d.node, use) else after).append(d)
         killer = next((d for d in reversed(before) if d.gives(place) and self.dominates(d, use)), None)
         live = before[before.index(killer) :] if killer else before
         live = [d for d in live if not any(self._overwrites(other, d, place) for other in live)]
@@ -304,7 +304,7 @@ class Flow:
         below = self.tree.span(d.node).start < self.tree.span(later.node).start
         return below and self.tree.contains(blocks.block_of(self.tree, later.node), d.node)
 
-    def _exclusive(self, a: cst.CSTNode, b: cst.CSTNode) -> bool:
+    def exclusive(self, a: cst.CSTNode, b: cst.CSTNode) -> bool:
         """Whether ``a`` and ``b`` stand in different branches of one ``if``."""
         if isinstance(a, cst.Param):
             return False

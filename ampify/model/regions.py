@@ -9,6 +9,7 @@ import libcst as cst
 
 from ampify.model import vocabulary as words
 from ampify.model.acts import Acts
+from ampify.model.contexts import casts, disabled, makers
 from ampify.model.forward import Forward
 from ampify.model.roles import Role
 from ampify.model.step import Backward, Code, FileModel, TrainingStep
@@ -43,21 +44,10 @@ def region_of(code: Code, node: cst.CSTNode) -> cst.With | None:
             case cst.FunctionDef() | cst.Lambda() | cst.ClassDef():
                 return None
             case cst.With(items=items, body=body) if child is body:
-                if casts := [i.item for i in items if code.amp.is_autocast(i.item)]:
-                    return parent if not any(_disabled(code, cast) for cast in casts) else None
+                if any(code.amp.is_autocast(i.item) for i in items):
+                    return parent if not disabled(code, parent) else None
         child = parent
     return None
-
-
-def _made(code: Code, cast: cst.BaseExpression) -> list[cst.Call]:
-    """The calls that may have made an autocast context."""
-    values = [cast] if isinstance(cast, cst.Call) else code.amp.arriving(cast)
-    return [v for v in values if isinstance(v, cst.Call) and code.amp.makes_autocast(v.func)]
-
-
-def _disabled(code: Code, cast: cst.BaseExpression) -> bool:
-    given = [keyword(call, "enabled") for call in _made(code, cast)]
-    return bool(given) and all(isinstance(g, cst.Name) and g.value == "False" for g in given)
 
 
 # ---------------------------------------------------------------------- backward in a region
@@ -70,10 +60,11 @@ def backwards_inside(step: TrainingStep) -> Iterator[Inside]:
         region = region_of(step.code, act.node)
         if region is not None and region not in seen:
             seen.add(region)
-            yield Inside(act, region, tuple(_tail(step, act, region)))
+            yield Inside(act, region, tuple(tail_of(step, act.node, region)))
 
 
-def _tail(step: TrainingStep, act: Backward, region: cst.With) -> list[cst.CSTNode]:
+def tail_of(step: TrainingStep, node: cst.CSTNode, region: cst.With) -> list[cst.CSTNode]:
+    """The statements of a region from that of ``node`` on, where none of them needs autocast."""
     body = region.body
     if (
         not isinstance(body, cst.IndentedBlock)
@@ -81,11 +72,11 @@ def _tail(step: TrainingStep, act: Backward, region: cst.With) -> list[cst.CSTNo
         or not isinstance(step.code.tree.names.parent[region], blocks.Block)
     ):
         return []
-    holder = blocks.stands_in(step.tree, act.node, body)
+    holder = blocks.stands_in(step.tree, node, body)
     index = next(i for i, statement in enumerate(body.body) if statement is holder)
     tail: list[cst.CSTNode] = [*body.body[index:]]
     forward = Forward(step.context, [])
-    if index == 0 or any(_computes(step, forward, node) for s in tail for node in walk_scope(s)):
+    if index == 0 or any(_computes(step, forward, n) for s in tail for n in walk_scope(s)):
         return []
     return tail
 
@@ -116,8 +107,8 @@ def unsafe_losses(model: FileModel) -> Iterator[UnsafeLoss]:
 
 
 def _may_be_cuda(code: Code, region: cst.With) -> bool:
-    made = [call for item in region.items for call in _made(code, item.item)]
-    if any(isinstance(item.item, cst.Call) and _disabled(code, item.item) for item in region.items):
+    made = [call for cast in casts(code, region) for call in makers(code, cast)]
+    if disabled(code, region):
         return False
     return not any(_elsewhere(code, call) for call in made)
 

@@ -8,6 +8,7 @@ import libcst as cst
 
 from ampify.model.casts import HalfCast, stands_alone
 from ampify.model.constants import Overflow
+from ampify.model.enclosed import Stale
 from ampify.model.flow import Definition, How
 from ampify.model.leaving import LogOfSoftmax
 from ampify.model.regions import Inside, UnsafeLoss
@@ -239,7 +240,7 @@ def _runs(tree: Tree, statements: list[cst.BaseStatement]) -> Iterator[list[cst.
 # ---------------------------------------------------------------------- regions
 
 
-def end_region_before(step: TrainingStep, found: Inside) -> Fix | None:
+def end_region_before(step: TrainingStep, found: Inside | Stale) -> Fix | None:
     """Take the tail of a region out of it."""
     if not found.tail:
         return None
@@ -254,11 +255,12 @@ def end_region_before(step: TrainingStep, found: Inside) -> Fix | None:
     last = source.line(tree.span(found.tail[-1]).end)
     while source.text_of_line(last + 1).startswith(deep) and source.text_of_line(last + 1).lstrip().startswith("#"):
         last += 1
-    edits = _dedented(tree, found.tail, range(first, last + 1), len(shallow), len(deep))
+    edits = dedented(tree, found.tail, range(first, last + 1), len(shallow), len(deep))
     return Fix("End the autocast region before it", tuple(edits), proof=SameErasure())
 
 
-def _dedented(tree: Tree, statements: tuple[cst.CSTNode, ...], lines: range, shallow: int, deep: int) -> Iterator[Edit]:
+def dedented(tree: Tree, statements: tuple[cst.CSTNode, ...], lines: range, shallow: int, deep: int) -> Iterator[Edit]:
+    """Take the blanks between columns ``shallow`` and ``deep`` out of lines, strings over several lines left alone."""
     frozen = {line for statement in statements for line in edit.inside_strings(tree, statement)}
     for line in lines:
         start, text = tree.source.line_starts[line - 1], tree.source.text_of_line(line)

@@ -1,0 +1,102 @@
+"""On which kinds of devices modules can be, and which autocast regions are for none of these."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import libcst as cst
+
+from ampify.model.contexts import casts, disabled, makers
+from ampify.model.flow import Definition, How
+from ampify.model.roles import Role
+from ampify.model.step import Code, FileModel
+from ampify.syntax.walk import keyword
+
+_DEVICES = {"torch.device"}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Elsewhere:
+    """A region for ``wanted``, where all modules are on ``there``; ``literal`` says the former."""
+
+    call: cst.Call
+    wanted: str
+    there: frozenset[str]
+    moved: cst.Call
+    literal: cst.SimpleString | None
+
+
+def elsewhere(model: FileModel) -> Iterator[Elsewhere]:
+    """The regions for devices that no module of the program is ever on."""
+    code = model.code
+    regions = [r for r in code.amp.regions if not disabled(code, r)]
+    calls = dict.fromkeys(call for r in regions for cast in casts(code, r) for call in makers(code, cast))
+    moves = {call: kinds(code, device) for call, device in _moves(code)} if calls else {}
+    there = frozenset(kind for found in moves.values() if found is not None for kind in found)
+    if moves and None not in moves.values():
+        for call in calls:
+            wanted, literal = _wanted(code, call)
+            if wanted is not None and wanted not in there:
+                yield Elsewhere(call, wanted, there, next(iter(moves)), literal)
+
+
+def _wanted(code: Code, call: cst.Call) -> tuple[str | None, cst.SimpleString | None]:
+    """The device type of a call that makes an autocast context, and the string that says it."""
+    for path in code.amp.paths(call.func):
+        if path.startswith(("torch.cuda.", "torch.cpu.")):
+            return path.split(".")[1], None
+    given = keyword(call, "device_type") or next((a.value for a in call.args if a.keyword is None and not a.star), None)
+    text = given.evaluated_value if isinstance(given, cst.SimpleString) else None
+    return (text, given) if isinstance(text, str) and isinstance(given, cst.SimpleString) else (None, None)
+
+
+def _moves(code: Code) -> Iterator[tuple[cst.Call, cst.BaseExpression | None]]:
+    """The calls that move a module, with the device; None: to CUDA."""
+    for call in code.flow.calls:
+        match call.func:
+            case cst.Attribute(value=owner, attr=cst.Name(value="cuda")) if code.roles.of(owner) is Role.MODULE:
+                yield call, None
+            case cst.Attribute(value=owner, attr=cst.Name(value="to")) if code.roles.of(owner) is Role.MODULE:
+                given = keyword(call, "device") or next((a.value for a in call.args if a.keyword is None), None)
+                if given is not None and not _is_dtype(code, given):
+                    yield call, given
+
+
+def _is_dtype(code: Code, node: cst.BaseExpression) -> bool:
+    paths = code.tree.names.imported(node)
+    return bool(paths) and not isinstance(node, cst.Call)
+
+
+def kinds(code: Code, node: cst.BaseExpression | None, depth: int = 5) -> frozenset[str] | None:
+    """The kinds of device that an expression can stand for (None: `.cuda()`); None where that cannot be seen."""
+    match node:
+        case None:
+            return frozenset({"cuda"})
+        case cst.SimpleString() if isinstance(text := node.evaluated_value, str):
+            return frozenset({text.partition(":")[0]})
+        case cst.FormattedString(parts=[cst.FormattedStringText(value=text), *_]) if ":" in text:
+            return frozenset({text.partition(":")[0]})
+        case cst.Call(func=func, args=[first, *_]) if code.tree.names.imported(func) & _DEVICES:
+            return kinds(code, first.value, depth)
+        case cst.IfExp(body=one, orelse=other) | cst.BooleanOperation(left=one, right=other):
+            return _all(kinds(code, part, depth) for part in (one, other))
+        case cst.Name() | cst.Attribute() if depth and (place := code.flow.place(node)) is not None:
+            return _all(_kept(code, d, depth - 1) for d in code.flow.assigned(place))
+    return None
+
+
+def _kept(code: Code, d: Definition, depth: int) -> frozenset[str] | None:
+    """The kinds of device that a definition gives its place."""
+    match d.how:
+        case How.PARAM:
+            return _all(kinds(code, value, depth) for value in code.flow.passed(d))
+        case How.ASSIGN if d.value is not None:
+            return kinds(code, d.value, depth)
+    return None
+
+
+def _all(found: Iterator[frozenset[str] | None]) -> frozenset[str] | None:
+    parts = [*found]
+    known = [part for part in parts if part is not None]
+    return frozenset().union(*known) if known and len(known) == len(parts) else None

@@ -1,0 +1,22 @@
+"""AMP509: a module runs without gradients and then with them in one autocast region, where casts are shared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ampify.diagnostic import Note, Severity
+from ampify.model.misplaced import starved
+from ampify.model.step import FileModel
+from ampify.rule import Finding, rule
+
+
+@rule("AMP509", "no-grad-forward-in-region", Severity.WARNING)
+def check(model: FileModel) -> Iterator[Finding]:
+    tree = model.code.tree
+    for found in starved(model):
+        message = "This forward uses casts of weights that were made without gradients, so the weights get none"
+        notes = (
+            Note("they were made here", tree.span(found.without)),
+            Note("the region begins here", tree.head(found.region)),
+        )
+        yield Finding(tree.span(found.trained), message, notes=notes)
