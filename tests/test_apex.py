@@ -25,7 +25,7 @@ NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if not path.stem.endswi
 PAIRS = [name for name in NAMES if (FOLDER / f"{name}.amp.py").exists()]
 REFUSED = [name for name in NAMES if name not in PAIRS]
 OFF = {"always_off"}
-SAFE = {"o1_literal", "installed_or_not", "always_off", "delay_unscale"}
+SAFE = {"o1_literal", "installed_or_not", "always_off", "delay_unscale", "wrapped_optimizer"}
 """The scripts whose Apex means exactly what torch.amp does."""
 ARGUMENTS = ("", '"--fp16"')
 
@@ -132,6 +132,39 @@ def test_a_fork_for_another_accelerator_is_maintained():
 def test_something_else_may_be_called_amp():
     text = "from guitar import amp\n\namp.initialize(1, 2)\nwith amp.scale_loss(3, 4) as loud:\n    loud.backward()\n"
     assert [d.code for d in check_text(text, Settings()) if d.code.startswith(("AMP12", "AMP13"))] == []
+
+
+# What more is asked of Apex than torch does
+
+
+def _reasons(text: str) -> set[str]:
+    found = check_text(text, Settings(select=("AMP12", "AMP13")))
+    assert found
+    assert all(d.fix is None for d in found)
+    return {note.message.partition(": ")[2] for d in found for note in d.notes if "is left" in note.message}
+
+
+def test_whether_apex_is_installed_may_be_told_to_others():
+    told = (
+        "try:\n    from apex import amp  # noqa: F401\n\n    _has_apex = True\nexcept ImportError:\n"
+        "    _has_apex = False\n\n\ndef is_apex_available():\n    return _has_apex\n"
+    )
+    assert _reasons(told) == {"whether `from apex import amp` succeeds is asked elsewhere"}
+
+
+PARALLEL = "from apex.parallel import DistributedDataParallel as DDP\n\nmodel = DDP(model)\n"
+
+
+def test_gradients_may_be_held_back_by_hand():
+    assert _reasons(PARALLEL + "if isinstance(model, DDP):\n    model.disable_allreduce()\n") == {
+        "`model.disable_allreduce` belongs to Apex; `DistributedDataParallel` of torch has `no_sync` for that"
+    }
+
+
+def test_gradients_may_be_summed_over_processes():
+    assert _reasons(PARALLEL.replace("(model)", "(model, gradient_average=False)")) == {
+        "`gradient_average=False` sums the gradients of all processes; torch takes their mean"
+    }
 
 
 # How it is written down

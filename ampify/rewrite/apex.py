@@ -100,7 +100,8 @@ class _Erasing:
     def _nothing_left(self) -> None:
         for use in sorted(self.facts.uses(), key=lambda use: use.is_import):
             what = self.facts.tree.text(use.node).partition("\n")[0]
-            raise Stuck(f"`{what}` is left" if use.is_import else f"`{what}` has no counterpart in torch.amp")
+            asked = f"whether `{what}` succeeds is asked elsewhere"
+            raise Stuck(asked if use.is_import else f"`{what}` has no counterpart in torch.amp")
 
 
 def _scaled(facts: ApexFacts) -> Iterator[tuple[int, str]]:

@@ -284,6 +284,7 @@ class ApexUses:
         parent = self.facts.names.parent[node]
         if path not in _TORCH or isinstance(parent, cst.Attribute | cst.ImportAlias | cst.AsName | cst.ImportFrom):
             return False
+        self._check_parallel(path)
         spelled, imports = need(self.tree, _TORCH[path], node)
         self.cuts.edit(Edit(self.tree.span(node), spelled), *imports)
         if isinstance(parent, cst.Call) and parent.func is node:
@@ -291,6 +292,18 @@ class ApexUses:
             plain = path.endswith("SyncBatchNorm")
             self.cuts.drop_items(parent.args, {a for a in gone if not (plain and a.keyword is None)})  # type: ignore[attr-defined]
         return True
+
+    def _check_parallel(self, path: str) -> None:
+        """Raises `Stuck` where more is asked of Apex's data parallelism than that of torch does."""
+        if not path.endswith("DistributedDataParallel"):
+            return
+        for node in self.facts.nodes:
+            match node:
+                case cst.Attribute(attr=cst.Name(value="enable_allreduce" | "disable_allreduce")):
+                    raise Stuck(f"`{self.tree.text(node)}` belongs to Apex; `DistributedDataParallel` of torch has "
+                                "`no_sync` for that")  # fmt: skip
+                case cst.Arg(keyword=cst.Name("gradient_average"), value=cst.Name("False")):
+                    raise Stuck("`gradient_average=False` sums the gradients of all processes; torch takes their mean")
 
 
 def branch_tests(facts: ApexFacts, node: cst.CSTNode) -> Iterator[str]:
