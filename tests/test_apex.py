@@ -167,6 +167,54 @@ def test_gradients_may_be_summed_over_processes():
     }
 
 
+# What the fix leaves
+
+
+def _plain(text: str) -> str:
+    return fix_text(text, Settings(select=("AMP12",), unsafe_fixes=True))[0]
+
+
+def test_a_comment_that_only_speaks_of_apex_goes():
+    text = "import sys\n\n# Apex imports\nfrom apex import amp\n\n\ndef f(): ...\n"
+    assert _plain(text) == "import sys\n\n\ndef f(): ...\n"
+
+
+def test_a_comment_that_speaks_of_more_stays():
+    text = (
+        "import sys\n\n# Apex imports\nfrom apex import amp\nimport os\n\n# seed\nfrom apex import amp as a\n\nx = 1\n"
+    )
+    assert _plain(text) == "import sys\n\n# Apex imports\nimport os\n\n# seed\n\nx = 1\n"
+
+
+def test_a_block_does_not_begin_with_a_blank_line():
+    text = "def f(model):\n    from apex import amp\n\n    return model\n"
+    assert _plain(text) == "def f(model):\n    return model\n"
+
+
+SET = "import torch\nfrom apex.parallel import DistributedDataParallel as DDP\n\n\ndef main(rank, model):\n"
+PLACED = "import torch\n\n\ndef main(rank, model):\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("    torch.cuda.set_device(rank)\n    model = DDP(model, delay_allreduce=True)\n", ", device_ids=[rank]"),
+        ("    torch.cuda.set_device(rank)\n    rank = 0\n    model = DDP(model)\n", ""),
+        ("    model = DDP(model)\n    torch.cuda.set_device(rank)\n", ""),
+        ("    torch.cuda.set_device(int(rank))\n    model = DDP(model)\n", ""),
+    ],
+)
+def test_data_parallelism_names_the_device_of_its_process(before: str, after: str):
+    parallel = f"torch.nn.parallel.DistributedDataParallel(model{after})"
+    plain = before.replace(before[before.index("DDP(") : before.index(")", before.index("DDP(")) + 1], parallel)
+    assert _plain(SET + before) == PLACED + plain
+
+
+def test_the_device_of_another_function_is_not_its_device():
+    text = SET + "    torch.cuda.set_device(rank)\n\n\ndef other(rank, model):\n    return DDP(model)\n"
+    assert "return torch.nn.parallel.DistributedDataParallel(model)\n" in _plain(text)
+
+
 # How it is written down
 
 
