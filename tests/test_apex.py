@@ -167,6 +167,57 @@ def test_gradients_may_be_summed_over_processes():
     }
 
 
+# Apex looked for in torch
+
+GHOST = """\
+import torch
+import torch.cuda.amp as amp
+from torch import nn
+
+torch.manual_seed(11)
+model = nn.Linear(4, 2).to("cuda" if torch.cuda.is_available() else "cpu")
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+log = []
+for step in range(4):
+    x, y = torch.randn(8, 4), torch.randint(2, (8,))
+    with amp.autocast():
+        loss = nn.functional.cross_entropy(model(x), y)
+    # backward
+    with amp.scale_loss(loss, optimizer) as scaled_loss:
+        scaled_loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    log.append(loss.item())
+"""
+ONCE = GHOST.replace("    # backward\n", "    # backward\n    loss.backward()\n")
+BY_HAND = (
+    GHOST.replace("    with amp.autocast():\n        loss =", "    loss =")
+    .replace("    with amp.scale_loss(loss, optimizer) as scaled_loss:\n", "")
+    .replace("        scaled_loss.backward()", "    loss.backward()")
+)
+
+
+@pytest.mark.parametrize("mode", ["off", "scaled"])
+@pytest.mark.parametrize("text", [GHOST, ONCE])
+def test_what_torch_never_had_becomes_what_it_was_meant_to_be(text: str, mode: str):
+    after, left = _fixed(text)
+    assert "scaler.scale(loss).backward()" in after
+    assert "scale_loss" not in after
+    assert "# backward" in after
+    assert [d for d in left if d.severity >= Severity.WARNING] == []
+    assert_same(run(BY_HAND), run(after, mode))
+
+
+def test_it_is_not_guessed_for_a_step_out_of_sight():
+    text = "from torch.cuda import amp\n\nwith amp.scale_loss(loss, optimizer) as scaled:\n    scaled.backward()\n"
+    assert _fixed(text)[0] == text
+
+
+def test_two_backward_passes_of_one_graph_that_is_kept_are_two():
+    text = ONCE.replace("    loss.backward()\n", "    loss.backward(retain_graph=True)\n")
+    assert "scaler.scale(loss).backward(retain_graph=True)" in _fixed(text)[0]
+
+
 # What the fix leaves
 
 

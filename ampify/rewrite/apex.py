@@ -69,7 +69,7 @@ class _Erasing:
                 return [_tidied(self.first.source, edit, edits) for edit in edits]
             edits = composed(self.first.source.text, edits, made)
             self.text = splice(self.first.source.text, edits)
-            self.facts = ApexFacts(Tree(self.text, self.first.paths))
+            self.facts = type(self.facts)(Tree(self.text, self.first.paths))
         raise Stuck("it is nested too deeply")
 
     def _round(self) -> list[Edit]:

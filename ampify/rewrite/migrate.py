@@ -77,7 +77,7 @@ def _fix(facts: ApexFacts, uses: list[ApexUse], model: FileModel, decide: Decide
         raise Stuck("it is not in sight where Apex is initialized")
     if not plain.scaled:
         raise Stuck("no training step in sight goes backward through it; put the forward under `torch.autocast`")
-    return _converted(uses, plain, model, decide)
+    return converted(uses, plain, model, decide)
 
 
 def _none_halved(uses: list[ApexUse], plain: Plain, paths: Sequence[str]) -> None:
@@ -103,7 +103,8 @@ def _always_off(uses: list[ApexUse]) -> bool:
 # ---------------------------------------------------------------------- the conversion of the plain program
 
 
-def _converted(uses: list[ApexUse], plain: Plain, model: FileModel, decide: Decide) -> Fix:
+def converted(uses: list[ApexUse], plain: Plain, model: FileModel, decide: Decide) -> Fix:
+    """The fix of a program that used Apex by way of the ``plain`` one; raises `Stuck` where that is not converted."""
     tree = model.code.tree
     steps = _steps(plain, read(Tree(plain.text, tree.paths), model.target, model.line_length))
     _all_step(uses, steps)
