@@ -34,6 +34,24 @@ def test_a_name_through_two_star_imports() -> None:
     assert tree.path(found) == "/p/inner.py"
 
 
+def test_a_name_imported_in_every_branch() -> None:
+    imports = "if a:\n    from b import f\nelse:\n    from b import f\n"
+    found = callee(joined(main=f"{imports}f()\n", b="def f():\n    pass\n"), "f()")
+    assert found is not None
+    assert found.name.value == "f"
+
+
+def test_a_name_imported_from_two_files() -> None:
+    imports = "if a:\n    from b import f\nelse:\n    from c import f\n"
+    function = "def f():\n    pass\n"
+    assert callee(joined(main=f"{imports}f()\n", b=function, c=function), "f()") is None
+
+
+def test_a_file_has_the_same_scopes_whatever_it_is_read_with() -> None:
+    alone, beside = Tree("def f(x):\n    return x\n"), joined(a="def f(x):\n    return x\n", b="from a import f\n")
+    assert alone.names.inner[alone.modules[0]] is beside.names.inner[beside.modules[0]]
+
+
 def test_star_imports_that_go_round_in_circles() -> None:
     tree = joined(a="from b import *\nf()\n", b="from a import *\n")
     assert callee(tree, "f()") is None

@@ -110,6 +110,15 @@ def test_option_is_the_switch(option, expected):
     assert switch(with_option(option)) == f'{expected} and device.type == "cuda"'
 
 
+def test_an_option_that_reaches_the_class_of_a_name():
+    parser = PARSER.format('parser.add_argument("--amp", action="store_true")\nparser.add_argument("--b", type=bool)')
+    run = "class Run:\n    def __init__(self, args):\n        self.args = args\n\n"
+    run += "    def train(self):\n        print(self.args.b)\n"
+    classes = run + textwrap.indent(DEVICE + ON_DEVICE, "        ") + "\n\nclass Other(Run):\n    pass\n\n\n"
+    main = textwrap.indent(f"{parser}Chosen = Other if args.b else Run\nChosen(args).train()\n", "    ")
+    assert switch(f"{HEAD}{classes}def main():\n{main}\n\nmain()\n") == 'self.args.amp and device.type == "cuda"'
+
+
 @pytest.mark.parametrize(
     "option",
     ['"--amp", type=str, default="O1"', '"--amplitude", action="store_true"', '"--half", action="store_true"'],

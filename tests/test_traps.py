@@ -40,7 +40,64 @@ class Agent:
         self.optimizer = torch.optim.SGD(self.net.parameters(), lr=0.1)
 """
 
+NORM = """\
+class Norm(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = {weight}
+        self.register_buffer("running_mean", torch.zeros(4))
+        self.register_buffer("running_var", torch.ones(4))
+
+    def forward(self, x):
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, None, True)
+
+
+class Styled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = model
+        self.tail = nn.Sequential(nn.Sequential(Norm()))
+
+    def forward(self, x):
+        out = self.net(x)
+        {fill}
+        return self.tail(out)
+
+
+net = Styled().to(device)
+for x, y in data:
+    opt.zero_grad()
+    loss = F.cross_entropy(net(x), y)
+    loss.backward()
+    opt.step()
+    log.append(loss.item())
+"""
+
 REFUSED = {
+    "a normalization whose weight is filled in from outside": (
+        "AMP021",
+        NORM.format(weight="None", fill="for m in self.modules():\n            m.weight = out[0]"),
+    ),
+    "a sparse matrix that is multiplied": (
+        "AMP021",
+        """\
+def adjacency():
+    return torch.eye(6, device=device).to_sparse_csr()
+
+
+class Graph(nn.Module):
+    def forward(self, h, matrix):
+        return matrix @ h
+
+
+graph, matrix = Graph(), adjacency()
+for x, y in data:
+    opt.zero_grad()
+    loss = F.cross_entropy(graph(model(x), matrix), y)
+    loss.backward()
+    opt.step()
+""",
+    ),
     "an optimizer of the file's own that has no groups of parameters": (
         "AMP017",
         """\
@@ -500,6 +557,9 @@ for i, (x, y) in enumerate(data):
 }
 
 CONVERTED = {
+    "a normalization with a weight of its own in a container": NORM.format(
+        weight="nn.Parameter(torch.ones(4))", fill="out = out * 2"
+    ),
     "a checkpoint that is a list": """\
 import io
 
@@ -816,6 +876,39 @@ for x, y in data:
     loss = opt.step(closure)
     log.append(loss.item())
 """
+
+
+ROLLOUT = f"""{HEAD}
+values, advantages = torch.zeros(9, device=device), torch.zeros(8, device=device)
+for epoch in range(3):
+    with torch.no_grad():
+        for step, (x, y) in enumerate(data):
+            value = model(x).mean()
+            values[step] = value
+            log.append(step)
+        last = model(data[-1][0]).softmax(-1).mean()
+        gain = 0
+        for step in reversed(range(8)):
+            following = last if step == 7 else values[step + 1]
+            advantages[step] = gain = y.float().mean() + following - values[step] + 0.9 * gain
+    for (x, y), advantage in zip(data, advantages):
+        opt.zero_grad()
+        loss = F.cross_entropy(model(x), y) * advantage
+        loss.backward()
+        opt.step()
+        log.append(loss.item())
+"""
+
+
+def test_a_region_without_gradients_ends_with_the_last_operator_that_autocast_knows():
+    after, _ = fix_text(ROLLOUT, Settings(line_length=120))
+    lines = [line.strip() for line in after.splitlines()]
+    regions = [lines[i + 1] for i, line in enumerate(lines) if line.startswith("with torch.autocast(")]
+    assert regions[:2] == ["value = model(x).mean()", "last = model(data[-1][0]).softmax(-1).mean()"]
+    assert lines[lines.index(regions[0]) + 1] == "values[step] = value"
+    assert "        gain = 0" in after.splitlines()
+    assert_same(run(ROLLOUT, "original"), run(after, "off"))
+    assert run(after, "full").finite
 
 
 def test_a_closure_of_a_first_order_optimizer_is_called_once_by_an_unsafe_fix():

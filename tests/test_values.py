@@ -60,6 +60,7 @@ def function(found: Flow, name: str) -> cst.FunctionDef:
         ("def run(step):\n    step(m, o, x)", set()),
         ("run = None\ndef fit(step):\n    step(m, o, x)\nif a: fit(train)", {"fit"}),
         ("step = partial(train, m)\nstep(o, x)", {"train"}),
+        (LOOP + "class Other(Loop): ...\nRunner = Loop if a else Other\nRunner(train)", {"__init__"}),
         ("step = None\nif a:\n    step = train\nstep(m, o, x)", {"train"}),
     ],
 )
@@ -72,6 +73,13 @@ def test_a_parameter_is_what_all_calls_pass_for_it() -> None:
     (call,) = (c for c in found.calls if isinstance(c.func, cst.Name) and c.func.value == "step")
     assert {h.function.name.value for h in found.handed(call)} == {"train", "test"}
     assert found.callee(call) is None
+
+
+def test_a_class_as_a_value_gives_its_constructor_what_it_is_called_with() -> None:
+    found = flow(f"{LOOP}class Other(Loop): ...\nRunner = Loop if a else Other\nRunner(train)\n")
+    (call,) = found.sites[constructor := function(found, "__init__")]
+    assert found.tree.text(call) == "Runner(train)"
+    assert found.tree.text(found.argument(call, constructor, "f") or call) == "train"
 
 
 @pytest.mark.parametrize(

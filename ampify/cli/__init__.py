@@ -112,7 +112,14 @@ def check(
 @main.command()
 @PATHS
 @_settings
-@click.option("--output-format", type=click.Choice(["text", "json", "dot"]), default="text", show_default=True)
+@click.option(
+    "--output-format",
+    "--format",
+    "output_format",
+    type=click.Choice(["text", "json", "dot"]),
+    default="text",
+    show_default=True,
+)
 def steps(
     paths: tuple[Path, ...],
     *,

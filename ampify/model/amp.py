@@ -47,10 +47,9 @@ class AmpFacts:
         self.tree = tree
         self.nodes = [*tree.nodes()]
         self._named: dict[str, dict[cst.FunctionDef, cst.ClassDef | None]] = defaultdict(dict)
-        for node in self.nodes:
-            if isinstance(node, cst.FunctionDef):
-                self._named[node.name.value][node] = method_class(tree, node)
-        self._calls = [n for n in self.nodes if isinstance(n, cst.Call)]
+        for function in tree.all(cst.FunctionDef):
+            self._named[function.name.value][function] = method_class(tree, function)
+        self._calls = tree.all(cst.Call)
         self._kinds: dict[Place, Kind] = {}
         if self._concerned or assumed:
             self._solve(assumed)

@@ -17,6 +17,7 @@ import libcst as cst
 from ampify.model import operators, records
 from ampify.model import vocabulary as words
 from ampify.model.flow import Definition, Flow, How
+from ampify.model.makers import Makers, held
 from ampify.model.operators import POLICIES
 from ampify.model.roles import Role
 from ampify.syntax import blocks
@@ -81,6 +82,7 @@ class Dtypes:
         self, forward: Forward, device: str, inside: Iterable[cst.CSTNode], reached: Collection[cst.FunctionDef]
     ) -> None:
         self.forward, self.flow, self.roles, self.tree = forward, forward.flow, forward.roles, forward.tree
+        self._makers = Makers(forward.flow, forward.roles)
         self._policies, self._reached = POLICIES[device], reached
         self._inside = {id(n) for n in inside}
         hoisted = (h.expression for r in forward.runs.found for h in r.hoists if h.to_float)
@@ -143,8 +145,8 @@ class Dtypes:
                 return _WHOLE
             case cst.Tuple(elements=elements) | cst.List(elements=elements) if index in range(len(elements)):
                 return self._value(elements[index].value, frame)  # type: ignore[index]
-        held = [*_held(node)]
-        return self._all(held, frame, index) if held or isinstance(node, _CONTAINERS) else _unknown(node)
+        parts = [*held(node)]
+        return self._all(parts, frame, index) if parts or isinstance(node, _CONTAINERS) else _unknown(node)
 
     def _operation(self, node: cst.BinaryOperation, frame: Frame | None) -> Found:
         low = self._low(node, frame)
@@ -175,15 +177,20 @@ class Dtypes:
         statement = blocks.small_statement_of(self.tree, node)
         for place in (self.roles.instances.attribute(node), self.flow.place(node)):
             if place is not None and (reaching := self.flow.reaching(place, statement)):
-                return self._all(reaching, frame, index)
+                filled = not isinstance(place.root, cst.ClassDef) or any(not is_none(d.value) for d in reaching)
+                return self._all(reaching, frame, index) if filled else _unknown(node)  # what fills it is out of sight
         if self.flow.names.imported(node) or self._is_function(node):
             return _FLOAT
         if isinstance(node, cst.Attribute):  # of a module: a parameter or a buffer
-            return _FLOAT if self.roles.of(node.value) is Role.MODULE else self._value(node.value, frame)
+            return _FLOAT if self._is_module(node.value) else self._value(node.value, frame)
         if node.value in ("None", "True", "False"):
             return _WHOLE
-        drawn = [*self._comprehended(node)]
+        drawn = [*self._makers.comprehended(node)]
         return self._all(drawn, frame) if drawn else _unknown(node)
+
+    def _is_module(self, node: cst.BaseExpression) -> bool:
+        own = self.flow.self_class(node) if isinstance(node, cst.Name) else None
+        return self.roles.of(node) is Role.MODULE or (own is not None and self.roles.of_class(own) is Role.MODULE)
 
     def _is_function(self, node: cst.Name | cst.Attribute) -> bool:
         """Whether a name stands for a function or class of the project, or for a method of the object itself."""
@@ -191,16 +198,6 @@ class Dtypes:
             own = self.flow.self_class(node.value)
             return own is not None and self.flow.method(own, node.attr.value) is not None
         return self.flow.named(node) is not None
-
-    def _comprehended(self, name: cst.Name) -> Iterator[cst.BaseExpression]:
-        """What the comprehension around a name draws it from."""
-        place = self.flow.place(name)
-        for parent in self.tree.parents(name):
-            if isinstance(parent, cst.BaseComp) and place is not None:
-                loop: cst.CompFor | None = parent.for_in
-                while loop is not None:
-                    yield from self.flow.drawn_by(loop.target, loop.iter, place)
-                    loop = loop.inner_for_in
 
     def _defined(self, d: Definition, frame: Frame | None, index: int | None) -> Found:
         inner = frame if frame is not None and frame.function is d.function else None
@@ -386,65 +383,11 @@ class Dtypes:
     def _methods(self, node: cst.BaseExpression, name: str) -> list[cst.CSTNode]:
         """The methods of a module that may run; what made the module where it is of a library, or not in sight."""
         found: list[cst.CSTNode] = []
-        for maker in self._makers(node):
+        for maker in self._makers.of(node):
             cls = self.flow.named(maker.func) if isinstance(maker, cst.Call) else None
             method = self.flow.method(cls, name) if isinstance(cls, cst.ClassDef) else None
             found.append(method or maker)
         return found
-
-    def _makers(self, node: cst.CSTNode) -> Iterator[cst.CSTNode]:
-        """The calls that make a module, through names, wrappers, containers and functions, and functions themselves.
-
-        What cannot be seen through is given as it is.
-        """
-        seen: set[tuple[cst.CSTNode, bool]] = set()
-        stack = [(node, False)]
-        while stack:
-            if (item := stack.pop()) in seen or is_none(item[0]):
-                continue
-            seen.add(item)
-            if behind := [*self._behind(*item)]:
-                stack += behind
-            else:
-                named = self.flow.named(item[0])
-                yield named if isinstance(named, cst.FunctionDef) else item[0]
-
-    def _behind(self, node: cst.CSTNode, drawn: bool) -> Iterator[tuple[cst.CSTNode, bool]]:
-        """What a module comes from; of what is ``drawn`` from a container, the elements."""
-        match node:
-            case cst.Call(func=cst.Attribute(value=inner, attr=cst.Name(value=name))) if (
-                name in words.SAME_OBJECT and not self.flow.names.imported(node.func)
-            ):
-                yield inner, drawn
-            case cst.Call(func=func, args=args) if paths := self.flow.names.imported(func):
-                if paths & words.MODULE_WRAPPERS:
-                    yield from ((arg.value, drawn) for arg in args[:1])
-                elif paths & {"torch.nn.ModuleList"} or (drawn and paths & {"torch.nn.Sequential"}):
-                    yield from ((arg.value, bool(arg.star)) for arg in args)
-            case cst.Call(func=func) if isinstance(function := self.flow.named(func), cst.FunctionDef):
-                yield from ((r.value, drawn) for r in self.flow.returns(function) if r.value is not None)
-            case cst.Name() | cst.Attribute():
-                yield from self._kept(node, drawn)
-            case cst.Subscript(value=inner):
-                yield inner, True
-            case _:
-                yield from ((part, False) for part in _held(node))
-
-    def _kept(self, node: cst.Name | cst.Attribute, drawn: bool) -> Iterator[tuple[cst.CSTNode, bool]]:
-        """What a name or attribute was given anywhere."""
-        places = (self.roles.instances.attribute(node), self.flow.place(node))
-        for d in (d for place in dict.fromkeys(places) if place is not None for d in self.flow.assigned(place)):
-            match d.how:
-                case How.PARAM:
-                    yield from ((value, drawn) for value in self.flow.passed(d))
-                case How.ITERATE:
-                    yield from ((source, True) for source in self.flow.drawn(d))
-                case How.ASSIGN | How.CHANGE if d.value is not None:
-                    yield d.value, drawn
-                case _:
-                    yield d.node, False
-        if isinstance(node, cst.Name):
-            yield from ((source, True) for source in self._comprehended(node))
 
     def _through(self, call: cst.Call, target: cst.CSTNode, frame: Frame | None, low: bool, index: int | None) -> Found:
         """What a function returns, or a module of a library gives."""
@@ -485,7 +428,7 @@ class Dtypes:
     def _sequence(self, maker: cst.Call, given: Found, at: cst.CSTNode, low: bool) -> Found:
         """One module after the other."""
         for arg in maker.args:
-            makers = [*self._makers(arg.value)]
+            makers = [*self._makers.of(arg.value)]
             if arg.star or not makers:
                 return _unknown(at)
             given = _NONE.union(*(self._ran(inner, given, at, low) for inner in makers))
@@ -513,21 +456,6 @@ def _promoted(one: Dtype | Unknown, other: Dtype | Unknown, at: cst.CSTNode) -> 
         case (Dtype(), Dtype()):
             return _HALF | _FLOAT
     return _unknown(at)
-
-
-def _held(node: cst.CSTNode) -> Iterator[cst.BaseExpression]:
-    """The parts of an expression that its value is one of, or holds."""
-    match node:
-        case cst.List(elements=elements) | cst.Tuple(elements=elements) | cst.Set(elements=elements):
-            yield from (element.value for element in elements)
-        case cst.Dict(elements=elements):
-            yield from (element.value for element in elements)
-        case cst.ListComp(elt=part) | cst.GeneratorExp(elt=part) | cst.SetComp(elt=part) | cst.DictComp(value=part):
-            yield part
-        case cst.NamedExpr(value=part) | cst.UnaryOperation(expression=part):
-            yield part
-        case cst.BooleanOperation(left=left, right=right) | cst.IfExp(body=left, orelse=right):
-            yield from (left, right)
 
 
 def _position(node: cst.Subscript) -> int | None:

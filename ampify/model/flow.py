@@ -76,20 +76,15 @@ class Flow:
 
     def __init__(self, tree: Tree) -> None:
         self.tree, self.names = tree, tree.names
-        self.functions: list[Function] = [*tree.modules]
-        self.classes: list[cst.ClassDef] = []
-        self.calls: list[cst.Call] = []
+        self.functions: list[Function] = [*tree.modules, *tree.all(cst.FunctionDef)]
+        self.classes = tree.all(cst.ClassDef)
+        self.calls = tree.all(cst.Call)
         self.body: dict[Function, list[cst.CSTNode]] = {}
-        for node in tree.nodes():
-            if isinstance(node, cst.FunctionDef):
-                self.functions.append(node)
-            elif isinstance(node, cst.ClassDef):
-                self.classes.append(node)
-            elif isinstance(node, cst.Call):
-                self.calls.append(node)
-        for function in self.functions:
-            self.body[function] = [*walk_scope(function)]
-        self._owner = {node: f for f in self.functions for node in self.body[f]}
+        self._owner: dict[cst.CSTNode, Function] = {}
+        for module in tree.modules:
+            bodies, owner = blocks.bodies(module)
+            self.body |= bodies
+            self._owner |= owner
         self._callees: dict[cst.Call, cst.FunctionDef | None] = {}
         self._handed: dict[cst.Call, frozenset[Handed]] = {}
         self._inside: dict[cst.CSTNode, tuple[cst.CSTNode, ...]] = {}

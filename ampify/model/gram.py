@@ -18,7 +18,7 @@ _VIEWS = {"T", "mT", "H", "mH"}
 
 def product(flow: Flow, node: cst.CSTNode) -> Place | None:
     """Where the tensor is kept that ``node`` multiplies with itself; None for any other expression."""
-    match [_source(flow, factor, frozenset()) for factor in _factors(flow, node)]:
+    match [_source(flow, factor, frozenset()) for factor in factors(flow, node)]:
         case [Place() as one, Place() as other] if one == other:
             return one
     return None
@@ -39,7 +39,8 @@ def _shrinks(node: cst.CSTNode) -> bool:
     return False
 
 
-def _factors(flow: Flow, node: cst.CSTNode) -> list[cst.BaseExpression]:
+def factors(flow: Flow, node: cst.CSTNode) -> list[cst.BaseExpression]:
+    """What ``node`` multiplies with each other as matrices; nothing for any other expression."""
     match node:
         case cst.BinaryOperation(left=left, operator=cst.MatrixMultiply(), right=right):
             return [left, right]

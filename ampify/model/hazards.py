@@ -19,7 +19,9 @@ from ampify.model import vocabulary as words
 from ampify.model.dtypes import Dtypes
 from ampify.model.flow import How, Place
 from ampify.model.forward import Forward
+from ampify.model.makers import Makers
 from ampify.model.roles import Role
+from ampify.model.sparse import sparse
 from ampify.model.step import Obstacle
 from ampify.source.importers import project_file
 from ampify.syntax.walk import arguments, keyword
@@ -33,6 +35,7 @@ class Hazards:
         self.tree = forward.tree
         self.inside = [n for region in forward.runs.found for s in region.statements for n in self.flow.inside(s)]
         self.inside += [n for r in forward.runs.found for h in r.hoists for n in self.flow.inside(h.expression)]
+        self._makers = Makers(forward.flow, forward.roles)
         forward.spread()
 
     def all(self) -> Iterator[Obstacle]:
@@ -100,12 +103,16 @@ class Hazards:
         found: dict[cst.FunctionDef, None] = {}
         calls = [n for n in self.inside if isinstance(n, cst.Call)]
         while calls:
-            callee = self.flow.callee(calls.pop())
-            for function in self.flow.overridden(callee) if callee is not None else ():
+            for function in self._run_by(calls.pop()):
                 if function not in found:
                     found[function] = None
                     calls += [n for n in self.flow.body[function] if isinstance(n, cst.Call)]
         return tuple(found)
+
+    def _run_by(self, call: cst.Call) -> Iterator[cst.FunctionDef]:
+        callee = self.flow.callee(call)
+        for function in (callee,) if callee is not None else self._makers.forwards(call.func):
+            yield from self.flow.overridden(function)
 
     def _call(self, call: cst.Call) -> Iterator[Obstacle]:
         paths, text = self.forward.islands.stands_for(call.func), self.tree.text(call.func)
@@ -114,6 +121,8 @@ class Hazards:
             yield self._at(call, f"`{text}` takes probabilities, which raises under autocast (AMP401)")
         elif paths & words.NO_HALF or any(p.startswith(words.NO_HALF_MODULES) for p in paths):
             yield self._at(call, f"`{text}` has no kernel for half precision (AMP407)")
+        elif paths & words.NORMS:
+            yield from self._normed(call, text)
         elif name in words.OVERFLOWING and any(self._overflows(a) for a in arguments(call)):
             yield from self._overfilled(call, name)
         elif name in operators.STRICT and not paths:
@@ -132,6 +141,18 @@ class Hazards:
         if (pair := gram.product(self.flow, node)) is not None and not gram.bounded(self.flow, pair):
             reason = "multiplies a tensor with itself, and sums of squares may not fit float16 (AMP403)"
             yield self._at(node, f"`{self.tree.text(node)}` {reason}", scaling=True)
+        elif any(sparse(self.flow, factor) for factor in gram.factors(self.flow, node)):
+            reason = "multiplies a sparse tensor, for which not all kernels know half precision (AMP407)"
+            yield self._at(node, f"`{self.tree.text(node)}` {reason}")
+
+    def _normed(self, call: cst.Call, text: str) -> Iterator[Obstacle]:
+        """Batch normalization takes half-precision inputs, but weights and running statistics in float32 alone."""
+        given = [a.value for i, a in enumerate(call.args) if (a.keyword is None and i in range(1, 5)) or _kept(a)]
+        for device, dtypes in self._dtypes.items():
+            if not dtypes.unchanged(given):
+                reason = "needs its weight, bias and running statistics in float32, and autocast may have computed one"
+                yield self._at(call, f"`{text}` {reason} in float16 (AMP408)", cpu=device == "cpu")
+                return
 
     def _overfilled(self, call: cst.Call, name: str) -> Iterator[Obstacle]:
         """A number beyond float16 for a tensor that autocast may leave in it."""
@@ -165,10 +186,11 @@ class Hazards:
         return any(abs(_number(value)) > words.LARGEST_HALF for value in (node, *made))
 
     def _unprepared(self, cls: cst.ClassDef) -> bool:
-        methods = [m for name in ("forward", "backward") if (m := self.flow.method(cls, name)) is not None]
-        decorators = [d.decorator for m in methods for d in m.decorators]
+        methods = {name: m for name in ("forward", "backward") if (m := self.flow.method(cls, name)) is not None}
+        decorators = [d.decorator for m in methods.values() for d in m.decorators]
         prepared = any(p.endswith("custom_fwd") for d in decorators for p in self.flow.names.imported(_called(d)))
-        return bool(methods) and not prepared and any(_mixes_dtypes(n) for m in methods for n in self.flow.body[m])
+        bodies = {name: self.flow.body[m] for name, m in methods.items()}
+        return not prepared and any(_mixes_dtypes(n, name) for name, body in bodies.items() for n in body)
 
     def _opaque(self) -> Iterator[Obstacle]:
         """A loss picked from a table or by its name may be the one of this file that autocast forbids."""
@@ -290,6 +312,10 @@ class Hazards:
 _FILLS = "a float32 tensor is filled by index from autocast results, which needs equal dtypes (AMP408)"
 
 
+def _kept(arg: cst.Arg) -> bool:
+    return arg.keyword is not None and arg.keyword.value in ("weight", "bias", "running_mean", "running_var")
+
+
 def _over_numbers(call: cst.Call) -> bool:
     match call.func:
         case cst.Name(value="range" | "reversed" | "enumerate" | "count" | "trange"):
@@ -324,11 +350,11 @@ def _parsed(text: str) -> float:
     return 0.0
 
 
-def _mixes_dtypes(node: cst.CSTNode) -> bool:
+def _mixes_dtypes(node: cst.CSTNode, method: str) -> bool:
     """Matrix products need equal dtypes; clamps and signs of gradients do not commute with scaling."""
     match node:
         case cst.BinaryOperation(operator=cst.MatrixMultiply()):
             return True
         case cst.Call(func=cst.Attribute(attr=cst.Name(value=name))):
-            return name.rstrip("_") in words.PRODUCTS | words.NOT_LINEAR
+            return name.rstrip("_") in words.PRODUCTS | (words.NOT_LINEAR if method == "backward" else set())
     return False

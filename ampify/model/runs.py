@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
-from ampify.model.grad_mode import switches_off
+from ampify.model.grad_mode import gradless, switches_off
 from ampify.model.roles import Role
 from ampify.model.step import Act, Backward, Hoist, InnerGradient, Region
 from ampify.syntax import blocks
@@ -71,22 +71,31 @@ class Runs:
         yield from self._closed(run, function)
 
     def _closed(self, run: list[cst.CSTNode], function: Function) -> Iterator[Region]:
-        """A run begins where something is computed: moving results about is not worth a region."""
-        first = next((i for i, s in enumerate(run) if self.any_module(s) or self._computes(s)), None)
-        if first is not None:
-            yield Region(function, tuple(run[first:]))
+        """A run begins where something is computed: moving results about is not worth a region.
+
+        One that records no gradients ends there, too: arithmetic on its results is the same under autocast.
+        """
+        computing = [i for i, s in enumerate(run) if self.any_module(s) or self._computes(s)]
+        if computing:
+            last = computing[-1] if gradless(self.tree, run[0]) else len(run)
+            yield Region(function, tuple(run[computing[0] : last + 1]))
 
     def any_module(self, node: cst.CSTNode) -> bool:
         return any(isinstance(n, cst.Call) and self.forward.runs_module(n) for n in self.flow.inside(node))
 
     def _computes(self, node: cst.CSTNode) -> bool:
-        """Whether a statement calls something on values in half precision that is more than moving them about."""
-        for call in (n for n in self.flow.inside(node) if isinstance(n, cst.Call)):
-            name = call.func.attr.value if isinstance(call.func, cst.Attribute) else getattr(call.func, "value", "")
-            callee = self.flow.callee(call)
-            moves = (name in _MOVES or self._foreign(call, node)) if callee is None else not self._works(callee)
-            if not moves and self.forward.reads_low(call, node):
+        """Whether a statement does more on values in half precision than moving them about, adding, multiplying."""
+        return any(self._operates(n, node) and self.forward.reads_low(n, node) for n in self.flow.inside(node))
+
+    def _operates(self, node: cst.CSTNode, statement: cst.CSTNode) -> bool:
+        match node:
+            case cst.BinaryOperation(operator=cst.MatrixMultiply() | cst.Power()):
                 return True
+            case cst.Call(func=func):
+                name = func.attr.value if isinstance(func, cst.Attribute) else getattr(func, "value", "")
+                callee = self.flow.callee(node)
+                moves = name in _MOVES or self._foreign(node, statement)
+                return not moves if callee is None else self._works(callee)
         return False
 
     def _foreign(self, call: cst.Call, statement: cst.CSTNode) -> bool:

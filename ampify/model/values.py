@@ -1,6 +1,7 @@
 """Functions as values: which ones a call through a name, an attribute or a table runs, and where one goes out of sight.
 
-``partial(train, model)`` is such a value too. What a library does with a function that it is given is not known.
+``partial(train, model)`` is such a value too, and a class is one that runs its constructor. What a library does with a
+function that it is given is not known.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class Values:
             case cst.List(elements=elements) | cst.Tuple(elements=elements) if depth:
                 return _both(self.held(e.value, depth - 1) for e in elements)
             case cst.Name() | cst.Attribute():
-                function = self.function(node) if depth == 0 else None
+                function = self.function(node) or self._constructor(node) if depth == 0 else None
                 return frozenset({Handed(function)}) if function is not None else self._kept(node, depth)
         return None
 
@@ -81,6 +82,10 @@ class Values:
             case cst.Attribute(value=cst.Name() as base, attr=cst.Name(name)) if cls := self.flow.self_class(base):
                 return self.flow.method(cls, name)
         return None
+
+    def _constructor(self, node: cst.CSTNode) -> cst.FunctionDef | None:
+        cls = self.flow.named(node)
+        return self.flow.method(cls, "__init__") if isinstance(cls, cst.ClassDef) else None
 
     def filled(self, call: cst.Call) -> cst.FunctionDef | None:
         """The function whose parameters ``call`` fills in part."""

@@ -100,6 +100,8 @@ NO_HALF_MODULES = (
     "torch.linalg.matrix_exp",
 )  # fmt: skip
 
+NORMS = {"torch.nn.functional.batch_norm", "torch.nn.functional.instance_norm", "torch.batch_norm"}
+
 LARGEST_HALF = 65504.0
 """The largest finite float16."""
 

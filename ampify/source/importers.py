@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -104,33 +106,45 @@ def subclasser_of(path: Path, names: Collection[str], known: Collection[Path]) -
 
 
 def _derives(raw: bytes, names: Collection[str]) -> bool:
-    try:
-        tree = ast.parse(raw)
-    except (SyntaxError, ValueError, RecursionError):
-        return False
-    bases = (base for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for base in node.bases)
-    return any((base.id if isinstance(base, ast.Name) else getattr(base, "attr", "")) in names for base in bases)
+    return not _said(raw).bases.isdisjoint(names)
 
 
 def _uses(raw: bytes, stem: str, names: Collection[str]) -> bool:
+    used = _said(raw).used.get(stem, frozenset())
+    return "*" in used or not used.isdisjoint(names)
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What a file names of others: by the last word of a module what it uses of it (``*``: all), and base classes."""
+
+    used: Mapping[str, AbstractSet[str]]
+    bases: AbstractSet[str]
+
+
+@cache
+def _said(raw: bytes) -> _Said:
     try:
-        tree = ast.parse(raw)
+        nodes = [*ast.walk(ast.parse(raw))]
     except (SyntaxError, ValueError, RecursionError):
-        return False
-    nodes = [*ast.walk(tree)]
-    modules = {alias.asname or stem for node in nodes for alias in _aliases(node, stem)}
+        return _Said({}, frozenset())
+    modules: dict[str, set[str]] = {}
+    for name, stem in (named for node in nodes for named in _modules(node)):
+        modules.setdefault(name, set()).add(stem)
+    used: dict[str, set[str]] = {}
     for node in nodes:
         match node:
-            case ast.ImportFrom(module=module) if (module or "").rpartition(".")[2] == stem:
-                if any(alias.name in names or alias.name == "*" for alias in node.names):
-                    return True
+            case ast.ImportFrom(module=module, names=names):
+                used.setdefault((module or "").rpartition(".")[2], set()).update(alias.name for alias in names)
             case ast.Attribute(value=ast.Name(id=owner) | ast.Attribute(attr=owner), attr=name):
-                if owner in modules and name in names:
-                    return True
-    return False
+                for stem in modules.get(owner, ()):
+                    used.setdefault(stem, set()).add(name)
+    bases = (base for node in nodes if isinstance(node, ast.ClassDef) for base in node.bases)
+    return _Said(used, {base.id if isinstance(base, ast.Name) else getattr(base, "attr", "") for base in bases})
 
 
-def _aliases(node: ast.AST, stem: str) -> list[ast.alias]:
-    """The names that a statement imports a module under: ``import core.engine as e``, ``from core import engine``."""
-    found = node.names if isinstance(node, ast.Import | ast.ImportFrom) else []
-    return [alias for alias in found if alias.name.rpartition(".")[2] == stem]
+def _modules(node: ast.AST) -> Iterator[tuple[str, str]]:
+    """The names that a statement imports modules under: ``import core.engine as e``, ``from core import engine``."""
+    for alias in node.names if isinstance(node, ast.Import | ast.ImportFrom) else ():
+        stem = alias.name.rpartition(".")[2]
+        yield alias.asname or stem, stem

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import libcst as cst
 
+from ampify.syntax.names import REMEMBERED
 from ampify.syntax.tree import Tree
-from ampify.syntax.walk import walk_scope
+from ampify.syntax.walk import walk, walk_scope
 
 Statement = cst.BaseStatement | cst.BaseSmallStatement
 Block = cst.Module | cst.IndentedBlock | cst.SimpleStatementSuite
@@ -151,3 +153,11 @@ def _does_nothing(node: cst.CSTNode) -> bool:
         case cst.Raise(exc=cst.Name("NotImplementedError") | cst.Call(func=cst.Name("NotImplementedError"))):
             return True
     return False
+
+
+@lru_cache(REMEMBERED)
+def bodies(module: cst.Module) -> tuple[dict[Function, list[cst.CSTNode]], dict[cst.CSTNode, Function]]:
+    """The code of each function of one module, and the innermost function of each node in it."""
+    functions: list[Function] = [module, *(node for node in walk(module) if type(node) is cst.FunctionDef)]
+    found = {function: [*walk_scope(function)] for function in functions}
+    return found, {node: function for function, body in found.items() for node in body}

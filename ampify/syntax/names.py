@@ -9,11 +9,15 @@ import builtins
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from functools import lru_cache
 
 import libcst as cst
 
 from ampify.syntax.links import Links, member
 from ampify.syntax.walk import children, dotted, target_names
+
+REMEMBERED = 64
+"""Files. Most groups are read with the same files around them; reading is three quarters of the time."""
 
 
 class Bound(Enum):
@@ -94,23 +98,14 @@ class Names:
         self.inner: dict[cst.CSTNode, Scope] = {}
         self._links = links or Links()
         self._imported: dict[cst.CSTNode, frozenset[str]] = {}
-        self._tops = [self._read(module) for module in modules]
+        self._tops = [self._add(scoped(module)) for module in modules]
         self._numbers = {module: number for number, module in enumerate(modules)}
 
-    def _read(self, module: cst.Module) -> Scope:
-        top = Scope(module, None)
-        declared = self._declarations(module)
-        stack: list[tuple[cst.CSTNode, cst.CSTNode | None, Scope]] = [(module, None, top)]
-        while stack:
-            node, parent, scope = stack.pop()
-            self.parent[node], self.scope[node] = parent, scope
-            inner = self._enter(node, parent, scope)
-            if inner is not scope:
-                self.inner[node] = inner
-                self._declare(inner, declared.get(node, ()))
-            stack.extend((kid, node, s) for kid, s in reversed([*_placed(node, scope, inner)]))
-        self.inner[module] = top
-        return top
+    def _add(self, module: Scoped) -> Scope:
+        self.parent |= module.parent
+        self.scope |= module.scope
+        self.inner |= module.inner
+        return module.top
 
     def imported(self, node: cst.CSTNode) -> frozenset[str]:
         """Every dotted import path that a plain chain of names may stand for; empty for what is local or unknown.
@@ -156,7 +151,9 @@ class Names:
                 found = [self._origin(home, chain, seen | {scope.top}) for home in homes]
                 known = [origin for origin in found if origin is not None]
                 return known[0] if len(known) == 1 else None
-            case [Binding(path=str(path))] if (origin := self._linked(".".join((path, *rest)), scope)) is not None:
+            case [Binding(path=str(path)), *more] if all(b.path == path for b in more):
+                if (origin := self._linked(".".join((path, *rest)), scope)) is None:
+                    return None
                 return self._origin(*origin, seen | {scope.top}) if origin[1] and origin[0] not in seen else origin
             case [Binding(path=None), *_]:
                 return (home, chain) if (home := scope.find(root)) is not None else None
@@ -204,70 +201,99 @@ class Names:
             name in scope.bindings and homes & {id(s) for s in scope.chain()} for scope in self.inner.values()
         ) or any(self.inner.get(node, self.scope[node]).lookup(name) for node in at)
 
-    @staticmethod
-    def _declarations(module: cst.Module) -> dict[cst.CSTNode, list[cst.Global | cst.Nonlocal]]:
-        """``global`` and ``nonlocal`` by function: they hold for the whole body, also above where they stand."""
-        found: dict[cst.CSTNode, list[cst.Global | cst.Nonlocal]] = {}
-        stack: list[tuple[cst.CSTNode, cst.CSTNode]] = [(module, module)]
-        while stack:
-            node, owner = stack.pop()
-            if isinstance(node, cst.Global | cst.Nonlocal):
-                found.setdefault(owner, []).append(node)
-            if isinstance(node, cst.BaseStatement | cst.BaseSuite | cst.Module | cst.ExceptHandler | cst.MatchCase
-                          | cst.Else | cst.Finally | cst.ExceptStarHandler):  # fmt: skip
-                own = node if isinstance(node, cst.FunctionDef | cst.ClassDef) else owner
-                stack.extend((kid, own) for kid in children(node))
-        return found
 
-    @staticmethod
-    def _declare(scope: Scope, declarations: Iterable[cst.Global | cst.Nonlocal]) -> None:
-        outer = [s for s in scope.chain() if s is not scope and isinstance(s.node, cst.FunctionDef)]
-        for declaration in declarations:
-            for name in (item.name.value for item in declaration.names):
-                if isinstance(declaration, cst.Global):
-                    scope.elsewhere[name] = scope.top
-                elif outer:  # which function binds it may stand further below; then it is the nearest
-                    home = next((s for s in outer if name in s.bindings or name in s.elsewhere), outer[0])
-                    scope.elsewhere[name] = home.elsewhere.get(name, home)
+@dataclass(frozen=True, slots=True)
+class Scoped:
+    """One module: the parent and the scope of each node, and the scopes that nodes open."""
 
-    def _enter(self, node: cst.CSTNode, parent: cst.CSTNode | None, scope: Scope) -> Scope:
-        """Bind what ``node`` binds; the scope for what is inside it."""
-        match node:
-            case cst.Import() | cst.ImportFrom():
-                _bind_import(node, scope)
-            case cst.Assign():
-                value = node.value if len(node.targets) == 1 else None
-                for target in node.targets:
-                    plain = value if isinstance(target.target, cst.Name) else None
-                    _bind_targets(target.target, scope, Binding(Bound.ASSIGN, node, value=plain))
-            case cst.AnnAssign():
-                plain = node.value if isinstance(node.target, cst.Name) else None
-                _bind_targets(node.target, scope, Binding(Bound.ASSIGN, node, value=plain))
-            case cst.NamedExpr():
-                home = next(s for s in scope.chain() if not isinstance(s.node, cst.BaseComp))
-                _bind_targets(node.target, home, Binding(Bound.ASSIGN, node, value=node.value))
-            case cst.AugAssign() | cst.For() | cst.CompFor():
-                _bind_targets(node.target, scope, Binding(Bound.ASSIGN, node))
-            case cst.AsName() if not isinstance(parent, cst.ImportAlias):
-                _bind_targets(node.name, scope, Binding(Bound.ASSIGN, node))
-            case cst.MatchAs() | cst.MatchStar() if node.name is not None:
-                scope.bind(node.name.value, Binding(Bound.ASSIGN, node))
-            case cst.MatchMapping(rest=cst.Name(value=name)):
-                scope.bind(name, Binding(Bound.ASSIGN, node))
-            case cst.Param():
-                scope.bind(node.name.value, Binding(Bound.PARAM, node))
-            case cst.Del():
-                for name_node in target_names(node.target):
-                    scope.bind(name_node.value, Binding(Bound.DELETE, node))
-            case cst.FunctionDef() | cst.ClassDef():
-                how = Bound.FUNCTION if isinstance(node, cst.FunctionDef) else Bound.CLASS
-                scope.bind(node.name.value, Binding(how, node))
-                return Scope(node, scope)
-            case cst.TypeAlias() | cst.TypeVar() | cst.TypeVarTuple() | cst.ParamSpec():
-                scope.bind(node.name.value, Binding(Bound.ASSIGN, node))
-            case cst.Lambda() | cst.BaseComp():
-                return Scope(node, scope)
-        return scope
+    top: Scope
+    parent: dict[cst.CSTNode, cst.CSTNode | None] = field(default_factory=dict)
+    scope: dict[cst.CSTNode, Scope] = field(default_factory=dict)
+    inner: dict[cst.CSTNode, Scope] = field(default_factory=dict)
+
+
+@lru_cache(REMEMBERED)
+def scoped(module: cst.Module) -> Scoped:
+    """The scopes of one module, which are the same whatever it is read with."""
+    found = Scoped(Scope(module, None))
+    declared = _declarations(module)
+    stack: list[tuple[cst.CSTNode, cst.CSTNode | None, Scope]] = [(module, None, found.top)]
+    while stack:
+        node, parent, scope = stack.pop()
+        found.parent[node], found.scope[node] = parent, scope
+        inner = _enter(node, parent, scope)
+        if inner is not scope:
+            found.inner[node] = inner
+            _declare(inner, declared.get(node, ()))
+        stack.extend((kid, node, s) for kid, s in reversed([*_placed(node, scope, inner)]))
+    found.inner[module] = found.top
+    return found
+
+
+def _declarations(module: cst.Module) -> dict[cst.CSTNode, list[cst.Global | cst.Nonlocal]]:
+    """``global`` and ``nonlocal`` by function: they hold for the whole body, also above where they stand."""
+    found: dict[cst.CSTNode, list[cst.Global | cst.Nonlocal]] = {}
+    stack: list[tuple[cst.CSTNode, cst.CSTNode]] = [(module, module)]
+    while stack:
+        node, owner = stack.pop()
+        if isinstance(node, cst.Global | cst.Nonlocal):
+            found.setdefault(owner, []).append(node)
+        if isinstance(node, cst.BaseStatement | cst.BaseSuite | cst.Module | cst.ExceptHandler | cst.MatchCase
+                      | cst.Else | cst.Finally | cst.ExceptStarHandler):  # fmt: skip
+            own = node if isinstance(node, cst.FunctionDef | cst.ClassDef) else owner
+            stack.extend((kid, own) for kid in children(node))
+    return found
+
+
+def _declare(scope: Scope, declarations: Iterable[cst.Global | cst.Nonlocal]) -> None:
+    outer = [s for s in scope.chain() if s is not scope and isinstance(s.node, cst.FunctionDef)]
+    for declaration in declarations:
+        for name in (item.name.value for item in declaration.names):
+            if isinstance(declaration, cst.Global):
+                scope.elsewhere[name] = scope.top
+            elif outer:  # which function binds it may stand further below; then it is the nearest
+                home = next((s for s in outer if name in s.bindings or name in s.elsewhere), outer[0])
+                scope.elsewhere[name] = home.elsewhere.get(name, home)
+
+
+def _enter(node: cst.CSTNode, parent: cst.CSTNode | None, scope: Scope) -> Scope:
+    """Bind what ``node`` binds; the scope for what is inside it."""
+    match node:
+        case cst.Import() | cst.ImportFrom():
+            _bind_import(node, scope)
+        case cst.Assign():
+            value = node.value if len(node.targets) == 1 else None
+            for target in node.targets:
+                plain = value if isinstance(target.target, cst.Name) else None
+                _bind_targets(target.target, scope, Binding(Bound.ASSIGN, node, value=plain))
+        case cst.AnnAssign():
+            plain = node.value if isinstance(node.target, cst.Name) else None
+            _bind_targets(node.target, scope, Binding(Bound.ASSIGN, node, value=plain))
+        case cst.NamedExpr():
+            home = next(s for s in scope.chain() if not isinstance(s.node, cst.BaseComp))
+            _bind_targets(node.target, home, Binding(Bound.ASSIGN, node, value=node.value))
+        case cst.AugAssign() | cst.For() | cst.CompFor():
+            _bind_targets(node.target, scope, Binding(Bound.ASSIGN, node))
+        case cst.AsName() if not isinstance(parent, cst.ImportAlias):
+            _bind_targets(node.name, scope, Binding(Bound.ASSIGN, node))
+        case cst.MatchAs() | cst.MatchStar() if node.name is not None:
+            scope.bind(node.name.value, Binding(Bound.ASSIGN, node))
+        case cst.MatchMapping(rest=cst.Name(value=name)):
+            scope.bind(name, Binding(Bound.ASSIGN, node))
+        case cst.Param():
+            scope.bind(node.name.value, Binding(Bound.PARAM, node))
+        case cst.Del():
+            for name_node in target_names(node.target):
+                scope.bind(name_node.value, Binding(Bound.DELETE, node))
+        case cst.FunctionDef() | cst.ClassDef():
+            how = Bound.FUNCTION if isinstance(node, cst.FunctionDef) else Bound.CLASS
+            scope.bind(node.name.value, Binding(how, node))
+            return Scope(node, scope)
+        case cst.TypeAlias() | cst.TypeVar() | cst.TypeVarTuple() | cst.ParamSpec():
+            scope.bind(node.name.value, Binding(Bound.ASSIGN, node))
+        case cst.Lambda() | cst.BaseComp():
+            return Scope(node, scope)
+    return scope
 
 
 def _bind_targets(target: cst.CSTNode, scope: Scope, binding: Binding) -> None:

@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property, lru_cache
+from typing import TypeVar
 
 import libcst as cst
 from libcst._nodes.internal import CodegenState
@@ -13,14 +14,13 @@ from libcst._nodes.internal import CodegenState
 from ampify.source.document import borders
 from ampify.source.text import SourceText, Span
 from ampify.syntax.links import Links
-from ampify.syntax.names import Names
-from ampify.syntax.walk import walk
+from ampify.syntax.names import REMEMBERED, Names
 
 _DEEPEST = 600
 """LibCST overflows Python's stack near 1,000 nested nodes and crashes the process near 12,000."""
 
-_REMEMBERED = 64
-"""Files. Most groups are read with the same files around them; reading is three quarters of the time."""
+
+Kind = TypeVar("Kind", bound=cst.CSTNode)
 
 
 class Unreadable(ValueError):
@@ -98,8 +98,12 @@ class Tree:
         return self.paths[self.source.file(self.span(node).start)] if self.paths else None
 
     def nodes(self) -> Iterator[cst.CSTNode]:
-        """Every node of every file."""
-        return (node for module in self.modules for node in walk(module))
+        """Every node of every file, in source order."""
+        return iter(self.names.parent)
+
+    def all(self, kind: type[Kind]) -> list[Kind]:
+        """Every node of one kind, in source order."""
+        return [node for node in self.nodes() if type(node) is kind]
 
     def span(self, node: cst.CSTNode) -> Span:
         """Where the code of ``node`` stands: parentheses belong to it, comments and blank lines around it do not."""
@@ -141,7 +145,7 @@ class Tree:
         return outer is node or any(p is outer for p in self.parents(node))
 
 
-@lru_cache(_REMEMBERED)
+@lru_cache(REMEMBERED)
 def _read(text: str, _twin: int) -> tuple[ast.Module, cst.Module, dict[cst.CSTNode, Span]]:
     """A file and the spans of its nodes; files with equal texts in one tree are twins and share no nodes."""
     syntax, spans = _parse(text), dict[cst.CSTNode, Span]()
