@@ -17,7 +17,7 @@ from execution import Trace, assert_same, run
 
 from ampify.config import Settings
 from ampify.diagnostic import Diagnostic, Severity
-from ampify.engine import check_text, fix_text
+from ampify.engine import check_text, fix_text, fix_texts
 from ampify.rewrite.erase import erase_text
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "apex"
@@ -264,6 +264,29 @@ def test_data_parallelism_names_the_device_of_its_process(before: str, after: st
 def test_the_device_of_another_function_is_not_its_device():
     text = SET + "    torch.cuda.set_device(rank)\n\n\ndef other(rank, model):\n    return DDP(model)\n"
     assert "return torch.nn.parallel.DistributedDataParallel(model)\n" in _plain(text)
+
+
+# Parts that Apex was told to leave alone
+
+LOSS = """\
+import torch
+from apex import amp
+
+
+def loss(outputs, labels):
+    with amp.disable_casts():
+        return torch.nn.functional.cross_entropy(outputs.float(), labels)
+"""
+
+
+def test_what_is_not_cast_is_not_cast(tmp_path: Path):
+    train = _before("o1_literal").replace("import torch\n", "import torch\nfrom losses import loss as criterion\n", 1)
+    train = train.replace("criterion = nn.MSELoss()\n", "")
+    texts = {tmp_path / "train.py": train, tmp_path / "losses.py": LOSS}
+    after, _ = fix_texts(texts, lambda _: Settings(unsafe_fixes=True))
+    assert 'with torch.autocast(device_type="cuda", enabled=False):' in after[tmp_path / "losses.py"]
+    assert "scaler.step(optimizer)" in after[tmp_path / "train.py"]
+    assert "apex" not in "".join(after.values())
 
 
 # How it is written down

@@ -215,6 +215,10 @@ class ApexUses:
         if self.facts.called(call, "apex.amp.initialize") and isinstance(parent, cst.Return):
             self.cuts.edit(Edit(self.tree.span(call), ", ".join(map(self.tree.text, self._given(call)))))
             return True
+        if self.facts.called(call, "apex.amp.disable_casts"):
+            spelled, imports = need(self.tree, "torch.autocast", call)
+            self.cuts.edit(Edit(self.tree.span(call), f'{spelled}(device_type="cuda", enabled=False)'), *imports)
+            return True
         match call.func:
             case cst.Attribute(value=owner, attr=cst.Name(value="backward")) if call.args and self._is_wrapped(owner):
                 return self._backward(call)
