@@ -13,7 +13,7 @@ PAGE = Path(__file__).parents[1] / "rules" / "apex_amp_state_dict.md"
 
 
 def test_the_state_of_apex_is_none_of_a_scaler():
-    with pytest.raises(KeyError, match="^'scale'$"):
+    with pytest.raises(KeyError, match=r"^'scale'$"):
         torch.amp.GradScaler("cpu").load_state_dict(OLD)
 
 
