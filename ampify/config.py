@@ -230,6 +230,26 @@ def _requirements(folder: Path) -> Iterator[str]:
             continue
     yield from _of_pyproject(_project_toml(folder / "pyproject.toml"))
     yield from _of_setup(folder / "setup.cfg")
+    for file in sorted([*folder.glob("environment*.yml"), *folder.glob("environment*.yaml")]):
+        yield from _of_conda(file)
+
+
+_CONDA = re.compile(
+    r"(?:[\w.-]+::)?(?:py)?torch(?:(?:\s+|\s*==?\s*)(?P<exact>\d[\w.]*?)(?:\.?\*)?(?:=.*)?|\s*(?P<bounds>[<>!~].*))"
+)
+"""A package of conda: `pytorch=2.1`, `pytorch::pytorch==2.1.0=py3.10_cuda11.8`, `pytorch >=2.1,<2.3`."""
+
+
+def _of_conda(file: Path) -> Iterator[str]:
+    """The requirements of torch in an environment of conda, also those that pip is to install there."""
+    try:
+        lines = file.read_text("utf-8-sig", "replace").splitlines()
+    except OSError:
+        return
+    for line in (line.strip().partition(" #")[0] for line in lines if line.lstrip().startswith("- ")):
+        if match := _CONDA.fullmatch(line[1:].strip().strip("'\"")):
+            exact, bounds = match["exact"], match["bounds"]
+            yield f"torch=={exact}" if exact else f"torch{bounds}"
 
 
 def _of_setup(file: Path) -> Iterator[str]:

@@ -148,8 +148,10 @@ class Inspection:
         return sorted(found, key=lambda d: (d.span, d.code))
 
     def _subjects(self, model: FileModel, focus: int | None) -> Iterator[Any]:
+        from ampify.rewrite.ghosts import Program
+
         if focus is None:
-            yield from (model, *model.uses, *self._migrations(model))
+            yield from (model, Program(model, self._decide), *model.uses, *self._migrations(model))
         for step, decision in self._decided(model, focus):
             if step.framework is None:
                 yield step

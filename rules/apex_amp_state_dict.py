@@ -13,5 +13,5 @@ from ampify.rule import Finding, migrated, rule
 def check(migration: Migration) -> Iterator[Finding]:
     if migration.use.path in ("apex.amp.state_dict", "apex.amp.load_state_dict"):
         message = "The state of Apex is gone; the `GradScaler` has a state of its own"
-        lost = "checkpoints with the state of Apex still load; their loss scale is not read"
+        lost = "checkpoints of Apex still load, without their loss scale; `ampify explain AMP127` shows how to read it"
         yield from migrated(migration, message, lost)

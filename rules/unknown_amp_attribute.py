@@ -7,8 +7,8 @@ from difflib import get_close_matches
 
 from ampify.diagnostic import Severity
 from ampify.model.mentions import amp_imports, scaler_calls
-from ampify.model.step import FileModel
 from ampify.model.uses import ApiUse
+from ampify.rewrite.ghosts import Program, meant
 from ampify.rule import Finding, rule, table
 
 TABLE = table(__file__)
@@ -17,13 +17,15 @@ METHODS: list[str] = TABLE["scaler"]["methods"]
 
 
 @rule("AMP110", "unknown-amp-attribute", Severity.ERROR)
-def check(model: FileModel) -> Iterator[Finding]:
+def check(program: Program) -> Iterator[Finding]:
+    model = program.model
     patched = {path for use in model.uses if use.assigned for path in use.paths}
     taken = [(use.span, path) for use in model.uses if (path := _taken(use)) is not None]
     taken += [(each.span, f"{each.module}.{each.name}") for each in amp_imports(model.code.tree) if not each.guarded]
     for span, path in taken:
         if path not in patched and (message := _message(path)) is not None:
-            yield Finding(span, message)
+            scales = path.rpartition(".")[2] == "scale_loss"
+            yield Finding(span, message, meant(program) if scales else None)
     for span, method in scaler_calls(model.code):
         if method not in METHODS and not method.startswith("_"):
             yield Finding(span, f"`GradScaler` has no method `{method}`{_near(method, METHODS)}")

@@ -17,7 +17,7 @@ from execution import Trace, assert_same, run
 
 from ampify.config import Settings
 from ampify.diagnostic import Diagnostic, Severity
-from ampify.engine import check_text, fix_text
+from ampify.engine import check_text, fix_text, fix_texts
 from ampify.rewrite.erase import erase_text
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "apex"
@@ -25,7 +25,7 @@ NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if not path.stem.endswi
 PAIRS = [name for name in NAMES if (FOLDER / f"{name}.amp.py").exists()]
 REFUSED = [name for name in NAMES if name not in PAIRS]
 OFF = {"always_off"}
-SAFE = {"o1_literal", "installed_or_not", "always_off", "delay_unscale"}
+SAFE = {"o1_literal", "installed_or_not", "always_off", "delay_unscale", "wrapped_optimizer"}
 """The scripts whose Apex means exactly what torch.amp does."""
 ARGUMENTS = ("", '"--fp16"')
 
@@ -132,6 +132,161 @@ def test_a_fork_for_another_accelerator_is_maintained():
 def test_something_else_may_be_called_amp():
     text = "from guitar import amp\n\namp.initialize(1, 2)\nwith amp.scale_loss(3, 4) as loud:\n    loud.backward()\n"
     assert [d.code for d in check_text(text, Settings()) if d.code.startswith(("AMP12", "AMP13"))] == []
+
+
+# What more is asked of Apex than torch does
+
+
+def _reasons(text: str) -> set[str]:
+    found = check_text(text, Settings(select=("AMP12", "AMP13")))
+    assert found
+    assert all(d.fix is None for d in found)
+    return {note.message.partition(": ")[2] for d in found for note in d.notes if "is left" in note.message}
+
+
+def test_whether_apex_is_installed_may_be_told_to_others():
+    told = (
+        "try:\n    from apex import amp  # noqa: F401\n\n    _has_apex = True\nexcept ImportError:\n"
+        "    _has_apex = False\n\n\ndef is_apex_available():\n    return _has_apex\n"
+    )
+    assert _reasons(told) == {"whether `from apex import amp` succeeds is asked elsewhere"}
+
+
+PARALLEL = "from apex.parallel import DistributedDataParallel as DDP\n\nmodel = DDP(model)\n"
+
+
+def test_gradients_may_be_held_back_by_hand():
+    assert _reasons(PARALLEL + "if isinstance(model, DDP):\n    model.disable_allreduce()\n") == {
+        "`model.disable_allreduce` belongs to Apex; `DistributedDataParallel` of torch has `no_sync` for that"
+    }
+
+
+def test_gradients_may_be_summed_over_processes():
+    assert _reasons(PARALLEL.replace("(model)", "(model, gradient_average=False)")) == {
+        "`gradient_average=False` sums the gradients of all processes; torch takes their mean"
+    }
+
+
+# Apex looked for in torch
+
+GHOST = """\
+import torch
+import torch.cuda.amp as amp
+from torch import nn
+
+torch.manual_seed(11)
+model = nn.Linear(4, 2).to("cuda" if torch.cuda.is_available() else "cpu")
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+log = []
+for step in range(4):
+    x, y = torch.randn(8, 4), torch.randint(2, (8,))
+    with amp.autocast():
+        loss = nn.functional.cross_entropy(model(x), y)
+    # backward
+    with amp.scale_loss(loss, optimizer) as scaled_loss:
+        scaled_loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    log.append(loss.item())
+"""
+ONCE = GHOST.replace("    # backward\n", "    # backward\n    loss.backward()\n")
+BY_HAND = (
+    GHOST.replace("    with amp.autocast():\n        loss =", "    loss =")
+    .replace("    with amp.scale_loss(loss, optimizer) as scaled_loss:\n", "")
+    .replace("        scaled_loss.backward()", "    loss.backward()")
+)
+
+
+@pytest.mark.parametrize("mode", ["off", "scaled"])
+@pytest.mark.parametrize("text", [GHOST, ONCE])
+def test_what_torch_never_had_becomes_what_it_was_meant_to_be(text: str, mode: str):
+    after, left = _fixed(text)
+    assert "scaler.scale(loss).backward()" in after
+    assert "scale_loss" not in after
+    assert "# backward" in after
+    assert [d for d in left if d.severity >= Severity.WARNING] == []
+    assert_same(run(BY_HAND), run(after, mode))
+
+
+def test_it_is_not_guessed_for_a_step_out_of_sight():
+    text = "from torch.cuda import amp\n\nwith amp.scale_loss(loss, optimizer) as scaled:\n    scaled.backward()\n"
+    assert _fixed(text)[0] == text
+
+
+def test_two_backward_passes_of_one_graph_that_is_kept_are_two():
+    text = ONCE.replace("    loss.backward()\n", "    loss.backward(retain_graph=True)\n")
+    assert "scaler.scale(loss).backward(retain_graph=True)" in _fixed(text)[0]
+
+
+# What the fix leaves
+
+
+def _plain(text: str) -> str:
+    return fix_text(text, Settings(select=("AMP12",), unsafe_fixes=True))[0]
+
+
+def test_a_comment_that_only_speaks_of_apex_goes():
+    text = "import sys\n\n# Apex imports\nfrom apex import amp\n\n\ndef f(): ...\n"
+    assert _plain(text) == "import sys\n\n\ndef f(): ...\n"
+
+
+def test_a_comment_that_speaks_of_more_stays():
+    text = (
+        "import sys\n\n# Apex imports\nfrom apex import amp\nimport os\n\n# seed\nfrom apex import amp as a\n\nx = 1\n"
+    )
+    assert _plain(text) == "import sys\n\n# Apex imports\nimport os\n\n# seed\n\nx = 1\n"
+
+
+def test_a_block_does_not_begin_with_a_blank_line():
+    text = "def f(model):\n    from apex import amp\n\n    return model\n"
+    assert _plain(text) == "def f(model):\n    return model\n"
+
+
+SET = "import torch\nfrom apex.parallel import DistributedDataParallel as DDP\n\n\ndef main(rank, model):\n"
+PLACED = "import torch\n\n\ndef main(rank, model):\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("    torch.cuda.set_device(rank)\n    model = DDP(model, delay_allreduce=True)\n", ", device_ids=[rank]"),
+        ("    torch.cuda.set_device(rank)\n    rank = 0\n    model = DDP(model)\n", ""),
+        ("    model = DDP(model)\n    torch.cuda.set_device(rank)\n", ""),
+        ("    torch.cuda.set_device(int(rank))\n    model = DDP(model)\n", ""),
+    ],
+)
+def test_data_parallelism_names_the_device_of_its_process(before: str, after: str):
+    parallel = f"torch.nn.parallel.DistributedDataParallel(model{after})"
+    plain = before.replace(before[before.index("DDP(") : before.index(")", before.index("DDP(")) + 1], parallel)
+    assert _plain(SET + before) == PLACED + plain
+
+
+def test_the_device_of_another_function_is_not_its_device():
+    text = SET + "    torch.cuda.set_device(rank)\n\n\ndef other(rank, model):\n    return DDP(model)\n"
+    assert "return torch.nn.parallel.DistributedDataParallel(model)\n" in _plain(text)
+
+
+# Parts that Apex was told to leave alone
+
+LOSS = """\
+import torch
+from apex import amp
+
+
+def loss(outputs, labels):
+    with amp.disable_casts():
+        return torch.nn.functional.cross_entropy(outputs.float(), labels)
+"""
+
+
+def test_what_is_not_cast_is_not_cast(tmp_path: Path):
+    train = _before("o1_literal").replace("import torch\n", "import torch\nfrom losses import loss as criterion\n", 1)
+    train = train.replace("criterion = nn.MSELoss()\n", "")
+    texts = {tmp_path / "train.py": train, tmp_path / "losses.py": LOSS}
+    after, _ = fix_texts(texts, lambda _: Settings(unsafe_fixes=True))
+    assert 'with torch.autocast(device_type="cuda", enabled=False):' in after[tmp_path / "losses.py"]
+    assert "scaler.step(optimizer)" in after[tmp_path / "train.py"]
+    assert "apex" not in "".join(after.values())
 
 
 # How it is written down

@@ -120,8 +120,33 @@ def test_pins_in_requirements(tmp_path, requirements, torch):
 
 
 @pytest.mark.parametrize(
+    ("line", "torch"),
+    [
+        ("- pytorch=1.12", (1, 12)),
+        ("- pytorch=2.1.*", (2, 1)),
+        ("- pytorch==2.1.0=py3.10_cuda11.8_cudnn8.7.0_0", (2, 1)),
+        ("- pytorch::pytorch=2.1.0  # the last one", (2, 1)),
+        ("- 'pytorch>=2.0,<2.3'", (2, 0)),
+        ("- pytorch >=2.0", (2, 0)),
+        ("- pytorch 1.13.1", (1, 13)),
+        ("- pip:\n    - torch==2.2.1", (2, 2)),
+        ("- pytorch", None),
+        ("- pytorch-cuda=11.8", None),
+        ("- pytorch-lightning=1.9", None),
+        ("- torchvision=0.15", None),
+        ("- pytorch=nonsense", None),
+        ("# - pytorch=1.12", None),
+    ],
+)
+def test_pins_in_an_environment_of_conda(tmp_path, line, torch):
+    write(tmp_path, environment__yml=f"name: train\nchannels:\n  - pytorch\ndependencies:\n  - python=3.10\n  {line}\n")
+    assert load(tmp_path / "train.py").target_torch == torch
+
+
+@pytest.mark.parametrize(
     "files",
     [
+        {"environment-gpu__yaml": "dependencies: [python]\n- pytorch=2.2\n"},
         {"requirements-gpu__txt": "torch>=2.2"},
         {"pyproject__toml": '[project]\ndependencies = ["numpy", "torch>=2.2"]'},
         {"pyproject__toml": '[project.optional-dependencies]\ngpu = ["torch>=2.2"]'},

@@ -116,6 +116,8 @@ def test_what_is_passed_for_a_parameter(code: str, given: list[str]) -> None:
         ),
         ("class Loop:\n    def __init__(self, f):\n        self.f = f\nLoop(train).f()", "Loop(train).f"),
         ("print(train.__name__)\nassert train is not test", None),
+        ("from train import helper", None),
+        ("from train.loop import helper\nimport train.loop as loop", None),
     ],
 )
 def test_where_a_function_goes_out_of_sight(code: str, leaves: str | None) -> None:

@@ -142,13 +142,19 @@ class Values:
     def _handed_around(self, node: cst.CSTNode) -> cst.FunctionDef | None:
         parent = self.names.parent[node]
         match node:
-            case cst.Name() if _is_value(node, parent):
+            case cst.Name() if _is_value(node, parent) and not self._names_module(parent):
                 target = self.function(node)
                 return target if target is not None and target.name is not node else None
             case cst.Attribute(value=base) if not (isinstance(parent, cst.Call) and parent.func is node):
                 cls = self.flow.instance_class(base)
                 return self.function(node) or (self.flow.method(cls, node.attr.value) if cls is not None else None)
         return None
+
+    def _names_module(self, node: cst.CSTNode | None) -> bool:
+        """Whether ``node`` is an import, or a part of the path in one: a module may be called as a function is."""
+        while isinstance(node, cst.Attribute):
+            node = self.names.parent[node]
+        return isinstance(node, cst.ImportFrom | cst.ImportAlias)
 
     def leaving(self, function: cst.FunctionDef, given: Collection[cst.Call] = ()) -> cst.CSTNode | None:
         """Where ``function`` is handed to code that cannot be followed; what is ``given`` its arguments may be."""

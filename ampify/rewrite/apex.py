@@ -69,7 +69,7 @@ class _Erasing:
                 return [_tidied(self.first.source, edit, edits) for edit in edits]
             edits = composed(self.first.source.text, edits, made)
             self.text = splice(self.first.source.text, edits)
-            self.facts = ApexFacts(Tree(self.text, self.first.paths))
+            self.facts = type(self.facts)(Tree(self.text, self.first.paths))
         raise Stuck("it is nested too deeply")
 
     def _round(self) -> list[Edit]:
@@ -100,7 +100,8 @@ class _Erasing:
     def _nothing_left(self) -> None:
         for use in sorted(self.facts.uses(), key=lambda use: use.is_import):
             what = self.facts.tree.text(use.node).partition("\n")[0]
-            raise Stuck(f"`{what}` is left" if use.is_import else f"`{what}` has no counterpart in torch.amp")
+            asked = f"whether `{what}` succeeds is asked elsewhere"
+            raise Stuck(asked if use.is_import else f"`{what}` has no counterpart in torch.amp")
 
 
 def _scaled(facts: ApexFacts) -> Iterator[tuple[int, str]]:
@@ -115,15 +116,28 @@ def _scaled(facts: ApexFacts) -> Iterator[tuple[int, str]]:
 
 
 def _tidied(source: SourceText, edit: Edit, edits: list[Edit]) -> Edit:
-    """A cut of whole lines takes along the blank lines below it, as far as there are as many above."""
-    start, end = edit.span.start, edit.span.end
-    if edit.text or source.line_start(start) != start or source.line_start(end) != end:
+    """A cut of whole lines takes along the comment on Apex above it, and blank lines below it: as many as are above,
+    all where it begins a block."""
+    if edit.text or source.line_start(edit.span.start) != edit.span.start:
         return edit
-    above, below = source.line(start) - 1, source.line(end)
-    while _is_blank(source, above) and _is_blank(source, below):
+    if source.line_start(edit.span.end) != edit.span.end:
+        return edit
+    first, below = _headed(source, edit.span), source.line(edit.span.end)
+    above, opens = first - 1, source.text_of_line(first - 1).rstrip().endswith(":")
+    while (opens or _is_blank(source, above)) and _is_blank(source, below):
         above, below = above - 1, below + 1
-    wider = Span(start, source.line_starts[below - 1])
+    wider = Span(source.line_starts[first - 1], source.line_starts[below - 1])
     return edit if any(other is not edit and other.span.overlaps(wider) for other in edits) else Edit(wider, "")
+
+
+def _headed(source: SourceText, cut: Span) -> int:
+    """The line that a cut begins with: of the comment above, if it is about Apex and stands over nothing else."""
+    line = first = source.line(cut.start)
+    while source.text_of_line(first - 1).lstrip().startswith("#"):
+        first -= 1
+    comment = [source.text_of_line(number).lower() for number in range(first, line)]
+    alone = not source.text_of_line(source.line(cut.end)).strip()
+    return first if alone and comment and all("apex" in text for text in comment) else line
 
 
 def _is_blank(source: SourceText, line: int) -> bool:

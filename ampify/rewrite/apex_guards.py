@@ -172,10 +172,18 @@ def _cut_names(
     assert not isinstance(node.names, cst.ImportStar)
     module = facts.tree.module(node)
     gone: set[cst.CSTNode] = {a for a in node.names if _is_removed(node, a, freed) and (module, _name(a)) not in read}
-    if len(gone) == len(node.names):
-        cuts.drop(node)
-    else:
+    if len(gone) < len(node.names):
         cuts.drop_items(node.names, gone)
+    elif not _is_tried(facts, node):
+        cuts.drop(node)
+
+
+def _is_tried(facts: ApexFacts, node: cst.CSTNode) -> bool:
+    """Whether it is the only import that a ``try`` tries: what follows it there says that Apex is installed."""
+    line = facts.names.parent[node]
+    block = facts.names.parent[line] if line is not None else None
+    around = facts.names.parent[block] if block is not None else None
+    return isinstance(around, cst.Try) and around.body is block and facts.tries(around)
 
 
 def _read(facts: ApexFacts) -> Iterator[tuple[cst.Module, str]]:

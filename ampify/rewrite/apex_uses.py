@@ -13,7 +13,7 @@ from ampify.rewrite.imports import need
 from ampify.source.edits import Edit
 from ampify.source.text import Span
 from ampify.syntax.blocks import function_of
-from ampify.syntax.walk import walk
+from ampify.syntax.walk import dotted, walk
 
 _TORCH = {
     "apex.parallel.DistributedDataParallel": "torch.nn.parallel.DistributedDataParallel",
@@ -215,6 +215,10 @@ class ApexUses:
         if self.facts.called(call, "apex.amp.initialize") and isinstance(parent, cst.Return):
             self.cuts.edit(Edit(self.tree.span(call), ", ".join(map(self.tree.text, self._given(call)))))
             return True
+        if self.facts.called(call, "apex.amp.disable_casts"):
+            spelled, imports = need(self.tree, "torch.autocast", call)
+            self.cuts.edit(Edit(self.tree.span(call), f'{spelled}(device_type="cuda", enabled=False)'), *imports)
+            return True
         match call.func:
             case cst.Attribute(value=owner, attr=cst.Name(value="backward")) if call.args and self._is_wrapped(owner):
                 return self._backward(call)
@@ -284,13 +288,54 @@ class ApexUses:
         parent = self.facts.names.parent[node]
         if path not in _TORCH or isinstance(parent, cst.Attribute | cst.ImportAlias | cst.AsName | cst.ImportFrom):
             return False
+        self._check_parallel(path)
+        call = parent if isinstance(parent, cst.Call) and parent.func is node else None
         spelled, imports = need(self.tree, _TORCH[path], node)
+        if call is not None and (placed := self._placed(path, call)) is not None:
+            self.cuts.edit(Edit(self.tree.span(call), f"{spelled}({placed})"), *imports)
+            return True
         self.cuts.edit(Edit(self.tree.span(node), spelled), *imports)
-        if isinstance(parent, cst.Call) and parent.func is node:
-            gone: set[cst.CSTNode] = {a for a in parent.args[1:] if a.keyword is None or a.keyword.value not in _KEPT}
+        if call is not None:
+            gone: set[cst.CSTNode] = {a for a in call.args[1:] if a.keyword is None or a.keyword.value not in _KEPT}
             plain = path.endswith("SyncBatchNorm")
-            self.cuts.drop_items(parent.args, {a for a in gone if not (plain and a.keyword is None)})  # type: ignore[attr-defined]
+            self.cuts.drop_items(call.args, {a for a in gone if not (plain and a.keyword is None)})  # type: ignore[attr-defined]
         return True
+
+    def _placed(self, path: str, call: cst.Call) -> str | None:
+        """The arguments of data parallelism with the device of its process, where `torch.cuda.set_device` names it."""
+        whole = self.tree.span(call)
+        if not path.endswith("DistributedDataParallel") or not call.args or self.cuts.comments_of(whole):
+            return None
+        devices = {self.tree.text(d) for d in self._devices() if self._means_the_same(d, call)}
+        model = self.tree.text(call.args[0].value)
+        return f"{model}, device_ids=[{devices.pop()}]" if len(devices) == 1 else None
+
+    def _devices(self) -> Iterator[cst.BaseExpression]:
+        for node in self.facts.nodes:
+            match node:
+                case cst.Call(func=func, args=[cst.Arg(value=cst.Name() | cst.Attribute() as device, keyword=None)]):
+                    if self.facts.names.imported(func) == {"torch.cuda.set_device"}:
+                        yield device
+
+    def _means_the_same(self, value: cst.BaseExpression, at: cst.CSTNode) -> bool:
+        """Whether a chain of names, bound once, means at ``at`` what it means further up, where it stands."""
+        names, (root, *_) = self.facts.names, dotted(value) or ("",)
+        scope = names.scope[value].find(root)
+        bound_once = scope is not None and len(scope.bindings[root]) == 1
+        above = self.tree.module(value) is self.tree.module(at) and self.tree.span(value).end < self.tree.span(at).start
+        return bound_once and above and names.scope[at].find(root) is scope
+
+    def _check_parallel(self, path: str) -> None:
+        """Raises `Stuck` where more is asked of Apex's data parallelism than that of torch does."""
+        if not path.endswith("DistributedDataParallel"):
+            return
+        for node in self.facts.nodes:
+            match node:
+                case cst.Attribute(attr=cst.Name(value="enable_allreduce" | "disable_allreduce")):
+                    raise Stuck(f"`{self.tree.text(node)}` belongs to Apex; `DistributedDataParallel` of torch has "
+                                "`no_sync` for that")  # fmt: skip
+                case cst.Arg(keyword=cst.Name("gradient_average"), value=cst.Name("False")):
+                    raise Stuck("`gradient_average=False` sums the gradients of all processes; torch takes their mean")
 
 
 def branch_tests(facts: ApexFacts, node: cst.CSTNode) -> Iterator[str]:

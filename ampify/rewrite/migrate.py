@@ -10,7 +10,7 @@ import libcst as cst
 from ampify.model.apex import INITIALIZE, SCALE_LOSS, ApexFacts, ApexUse
 from ampify.model.find import read
 from ampify.model.flags import title
-from ampify.model.step import Backward, FileModel, TrainingStep
+from ampify.model.step import Backward, FileModel, OptimizerStep, TrainingStep
 from ampify.rewrite.apex import Plain, take_out
 from ampify.rewrite.apex_uses import Stuck
 from ampify.rewrite.compose import composed
@@ -77,7 +77,7 @@ def _fix(facts: ApexFacts, uses: list[ApexUse], model: FileModel, decide: Decide
         raise Stuck("it is not in sight where Apex is initialized")
     if not plain.scaled:
         raise Stuck("no training step in sight goes backward through it; put the forward under `torch.autocast`")
-    return _converted(tree, plain, model, decide, _applicability(uses))
+    return converted(uses, plain, model, decide)
 
 
 def _none_halved(uses: list[ApexUse], plain: Plain, paths: Sequence[str]) -> None:
@@ -103,8 +103,11 @@ def _always_off(uses: list[ApexUse]) -> bool:
 # ---------------------------------------------------------------------- the conversion of the plain program
 
 
-def _converted(tree: Tree, plain: Plain, model: FileModel, decide: Decide, applicability: Applicability) -> Fix:
+def converted(uses: list[ApexUse], plain: Plain, model: FileModel, decide: Decide) -> Fix:
+    """The fix of a program that used Apex by way of the ``plain`` one; raises `Stuck` where that is not converted."""
+    tree = model.code.tree
     steps = _steps(plain, read(Tree(plain.text, tree.paths), model.target, model.line_length))
+    _all_step(uses, steps)
     plans = [_planned(step, plain, decide) for step in steps]
     own = [replace(p, edits=tuple(e for e in p.edits if not _imports(e, p))) for p in plans]
     if len(choose(own, Applicability.MANUAL)) < len(plans):
@@ -112,7 +115,7 @@ def _converted(tree: Tree, plain: Plain, model: FileModel, decide: Decide, appli
     second = list(dict.fromkeys(e for p in plans for e in p.edits))
     edits = composed(tree.source.text, plain.edits, second)
     proof = _proof(plain, plans, second, edits)
-    lowest = min([applicability, *(p.applicability for p in plans)])
+    lowest = min([_applicability(uses), *(p.applicability for p in plans)])
     return Fix("Replace Apex by `torch.autocast` and a `GradScaler`", tuple(edits), lowest, proof)
 
 
@@ -127,6 +130,16 @@ def _steps(plain: Plain, model: FileModel) -> list[TrainingStep]:
     if not plain.scaled <= {place for _, places in found for place in places}:
         raise Stuck("a backward pass through it belongs to no training step in sight")
     return [step for step, places in found if places & plain.scaled]
+
+
+def _all_step(uses: list[ApexUse], steps: list[TrainingStep]) -> None:
+    """Raises `Stuck` where a loop steps not what Apex was given, but what holds it."""
+    scaled = (use for use in uses if use.path == "apex.amp.scale_loss")
+    for given in {text for use in scaled if (text := use.text("optimizers", SCALE_LOSS)) is not None}:
+        for step in steps:
+            for act in step.every(OptimizerStep):
+                if given.startswith(f"{(stepped := step.tree.text(act.optimizer))}."):
+                    raise Stuck(f"Apex was given `{given}`, and the loop steps `{stepped}`, which may do more")
 
 
 def _planned(step: TrainingStep, plain: Plain, decide: Decide) -> Fix:
