@@ -56,7 +56,7 @@ class Styled(nn.Module):
     def __init__(self):
         super().__init__()
         self.net = model
-        self.tail = nn.Sequential(nn.Sequential(Norm()))
+        self.tail = nn.Sequential(nn.Sequential((Norm if log is not None else nn.Identity)()))
 
     def forward(self, x):
         out = self.net(x)
