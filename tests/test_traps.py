@@ -78,6 +78,27 @@ REFUSED = {
         "AMP021",
         NORM.format(weight="None", fill="for m in self.modules():\n            m.weight = out[0]"),
     ),
+    "a module of a library that does not work in half precision": (
+        "AMP021",
+        """\
+from torch_geometric.nn import ARGVA, GAE
+
+
+class Pair(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.model = ARGVA(Net(), Net())
+
+
+pair = Pair().to(device)
+for x, y in data:
+    opt.zero_grad()
+    z = pair.model.encode(x)
+    loss = F.cross_entropy(z, y) + pair.model.reg_loss(z)
+    loss.backward()
+    opt.step()
+""",
+    ),
     "a sparse matrix that is multiplied": (
         "AMP021",
         """\
