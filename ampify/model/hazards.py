@@ -117,7 +117,7 @@ class Hazards:
     def _call(self, call: cst.Call) -> Iterator[Obstacle]:
         paths, text = self.forward.islands.stands_for(call.func), self.tree.text(call.func)
         if (reason := self._of_library(call)) is not None:
-            yield self._at(call, f"`{text}` {reason}")
+            yield self._at(call, reason)
         name = call.func.attr.value if isinstance(call.func, cst.Attribute) else ""
         if paths & words.BCE_FUNCTIONS or self.forward.islands.made_by(call.func) & words.BCE_MODULES:
             yield self._at(call, f"`{text}` takes probabilities, which raises under autocast (AMP401)")
