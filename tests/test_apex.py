@@ -289,6 +289,40 @@ def test_what_is_not_cast_is_not_cast(tmp_path: Path):
     assert "apex" not in "".join(after.values())
 
 
+# Branches that have something in common
+
+CLIPPED = "clip_grad_norm_(amp.master_params(optimizer), 0.5)"
+BRANCHES = (
+    "from apex import amp\nfrom torch.nn.utils import clip_grad_norm_\n\n\n"
+    "def clip(args, model, optimizer):\n    if args.fp16:\n        norm = clip_grad_norm_(\n"
+    "            amp.master_params(optimizer), 0.5)\n{more}    else:\n        norm = clip_grad_norm_(\n"
+    "            model.parameters(), 0.5)\n    return norm\n"
+)
+ONE = "    norm = clip_grad_norm_(\n        model.parameters(), 0.5)\n"
+
+
+def test_what_both_branches_begin_with_goes_before_them():
+    after = _plain(BRANCHES.format(more="        print(norm)\n\n        log(norm)\n"))
+    assert after.partition("optimizer):\n")[2] == (
+        ONE + "    if args.fp16:\n        print(norm)\n\n        log(norm)\n    return norm\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        BRANCHES.format(more="        # why\n        log(norm)\n"),
+        BRANCHES.format(more="        log(norm)\n").replace("norm =", "args ="),
+        BRANCHES.format(more="        log(norm)\n").replace("norm =", "args.fp16 ="),
+        BRANCHES.format(more="        log(norm)\n").replace("0.5", "args.next()"),
+        BRANCHES.format(more="        log(norm)\n").replace("0.5", "most(args)"),
+        BRANCHES.format(more="        log(norm)\n").replace("model.parameters(), 0.5", "model.parameters(), 0.7"),
+    ],
+)
+def test_where_a_comment_stands_or_the_branch_decides_again_both_stay(text: str):
+    assert _plain(text).count("clip_grad_norm_(") == 2
+
+
 # How it is written down
 
 
