@@ -323,6 +323,20 @@ def test_where_a_comment_stands_or_the_branch_decides_again_both_stay(text: str)
     assert _plain(text).count("clip_grad_norm_(") == 2
 
 
+# The handle of 2018
+
+
+def test_the_scale_that_a_handle_was_given_is_kept():
+    after, _ = _fixed(_before("handle").replace("enabled=args.fp16", "args.fp16, 128.0"))
+    assert "init_scale=128.0" in after
+    assert "use_amp = args.fp16 and" in after
+
+
+def test_a_handle_that_is_passed_on_is_left():
+    text = _before("handle") + "\nlog.append(str(amp_handle))\n"
+    assert _fixed(text)[0] == text
+
+
 # How it is written down
 
 

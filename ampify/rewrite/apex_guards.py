@@ -202,7 +202,8 @@ def cut_imports(facts: ApexFacts, cuts: Cuts, freed: frozenset[str]) -> None:
                 if removed(".".join(dotted(module))) and not any(map(facts.paths, facts.nodes)):
                     cuts.drop(node)
             case cst.Assign(targets=[cst.AssignTarget(target=cst.Name(value=name))], value=value):
-                if facts.path(value) in REMOVED and (facts.tree.module(node), name) not in read:
+                gone = facts.path(value) in REMOVED or facts.called(value, "apex.amp.init")
+                if gone and (facts.tree.module(node), name) not in read:
                     cuts.drop(node)
             case cst.Import() | cst.ImportFrom():
                 _cut_names(facts, cuts, node, read, freed)
