@@ -152,6 +152,11 @@ def test_whether_apex_is_installed_may_be_told_to_others():
     assert _reasons(told) == {"whether `from apex import amp` succeeds is asked elsewhere"}
 
 
+def test_a_function_that_is_to_run_in_float32_is_for_the_hand():
+    text = "from apex import amp\n\n\n@amp.float_function\ndef focal(p, t):\n    return ((1 - p) * t).mean()\n"
+    assert _reasons(text) == {"`amp.float_function` has to be replaced by hand first (AMP132)"}
+
+
 PARALLEL = "from apex.parallel import DistributedDataParallel as DDP\n\nmodel = DDP(model)\n"
 
 

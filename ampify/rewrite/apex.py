@@ -99,8 +99,11 @@ class _Erasing:
     def _nothing_left(self) -> None:
         for use in sorted(self.facts.uses(), key=lambda use: use.is_import):
             what = self.facts.tree.text(use.node).partition("\n")[0]
-            asked = f"whether `{what}` succeeds is asked elsewhere"
-            raise Stuck(asked if use.is_import else f"`{what}` has no counterpart in torch.amp")
+            if use.is_import:
+                raise Stuck(f"whether `{what}` succeeds is asked elsewhere")
+            if use.path.endswith("_function"):
+                raise Stuck(f"`{what}` has to be replaced by hand first (AMP132)")
+            raise Stuck(f"`{what}` has no counterpart in torch.amp")
         if any(use.path == "apex.amp.wrap_optimizer" for use in ApexFacts(self.first).uses()):
             self._nothing_scales()
 
