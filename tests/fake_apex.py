@@ -40,6 +40,17 @@ class _FP16Optimizer:
         return nn.utils.clip_grad_norm_(_master_params(self.inner), max_norm, norm_type)
 
 
+class _Handle:
+    """What `amp.init` gave in 2018."""
+
+    def __init__(self, enabled=True):
+        self.scale_loss = _scale_loss
+
+    def wrap_optimizer(self, optimizer):
+        optimizer.scale_loss = lambda loss: _scale_loss(loss, optimizer)
+        return optimizer
+
+
 def _module(name: str, **members: object) -> ModuleType:
     module = ModuleType(name)
     vars(module).update(members)
@@ -51,7 +62,7 @@ def installed() -> Iterator[None]:
     """`import apex` works inside."""
     state = {"loss_scaler0": {"loss_scale": 65536.0, "unskipped": 0}}
     amp = _module(
-        "apex.amp", initialize=_initialize, scale_loss=_scale_loss, master_params=_master_params,
+        "apex.amp", init=_Handle, initialize=_initialize, scale_loss=_scale_loss, master_params=_master_params,
         state_dict=lambda: dict(state), load_state_dict=lambda given: None,
     )  # fmt: skip
     parallel = _module(

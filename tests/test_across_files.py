@@ -52,6 +52,13 @@ def test_a_file_has_the_same_scopes_whatever_it_is_read_with() -> None:
     assert alone.names.inner[alone.modules[0]] is beside.names.inner[beside.modules[0]]
 
 
+def test_an_object_of_a_class_that_is_named_with_its_module() -> None:
+    tree = joined(main="import b\nx = b.C()\nx.f()\n", b="class C:\n    def f(self):\n        pass\n")
+    found = callee(tree, "x.f()")
+    assert found is not None
+    assert tree.path(found) == "/p/b.py"
+
+
 def test_star_imports_that_go_round_in_circles() -> None:
     tree = joined(a="from b import *\nf()\n", b="from a import *\n")
     assert callee(tree, "f()") is None

@@ -152,6 +152,11 @@ def test_whether_apex_is_installed_may_be_told_to_others():
     assert _reasons(told) == {"whether `from apex import amp` succeeds is asked elsewhere"}
 
 
+def test_a_function_that_is_to_run_in_float32_is_for_the_hand():
+    text = "from apex import amp\n\n\n@amp.float_function\ndef focal(p, t):\n    return ((1 - p) * t).mean()\n"
+    assert _reasons(text) == {"`amp.float_function` has to be replaced by hand first (AMP132)"}
+
+
 PARALLEL = "from apex.parallel import DistributedDataParallel as DDP\n\nmodel = DDP(model)\n"
 
 
@@ -287,6 +292,54 @@ def test_what_is_not_cast_is_not_cast(tmp_path: Path):
     assert 'with torch.autocast(device_type="cuda", enabled=False):' in after[tmp_path / "losses.py"]
     assert "scaler.step(optimizer)" in after[tmp_path / "train.py"]
     assert "apex" not in "".join(after.values())
+
+
+# Branches that have something in common
+
+CLIPPED = "clip_grad_norm_(amp.master_params(optimizer), 0.5)"
+BRANCHES = (
+    "from apex import amp\nfrom torch.nn.utils import clip_grad_norm_\n\n\n"
+    "def clip(args, model, optimizer):\n    if args.fp16:\n        norm = clip_grad_norm_(\n"
+    "            amp.master_params(optimizer), 0.5)\n{more}    else:\n        norm = clip_grad_norm_(\n"
+    "            model.parameters(), 0.5)\n    return norm\n"
+)
+ONE = "    norm = clip_grad_norm_(\n        model.parameters(), 0.5)\n"
+
+
+def test_what_both_branches_begin_with_goes_before_them():
+    after = _plain(BRANCHES.format(more="        print(norm)\n\n        log(norm)\n"))
+    assert after.partition("optimizer):\n")[2] == (
+        ONE + "    if args.fp16:\n        print(norm)\n\n        log(norm)\n    return norm\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        BRANCHES.format(more="        # why\n        log(norm)\n"),
+        BRANCHES.format(more="        log(norm)\n").replace("norm =", "args ="),
+        BRANCHES.format(more="        log(norm)\n").replace("norm =", "args.fp16 ="),
+        BRANCHES.format(more="        log(norm)\n").replace("0.5", "args.next()"),
+        BRANCHES.format(more="        log(norm)\n").replace("0.5", "most(args)"),
+        BRANCHES.format(more="        log(norm)\n").replace("model.parameters(), 0.5", "model.parameters(), 0.7"),
+    ],
+)
+def test_where_a_comment_stands_or_the_branch_decides_again_both_stay(text: str):
+    assert _plain(text).count("clip_grad_norm_(") == 2
+
+
+# The handle of 2018
+
+
+def test_the_scale_that_a_handle_was_given_is_kept():
+    after, _ = _fixed(_before("handle").replace("enabled=args.fp16", "args.fp16, 128.0"))
+    assert "init_scale=128.0" in after
+    assert "use_amp = args.fp16 and" in after
+
+
+def test_a_handle_that_is_passed_on_is_left():
+    text = _before("handle") + "\nlog.append(str(amp_handle))\n"
+    assert _fixed(text)[0] == text
 
 
 # How it is written down

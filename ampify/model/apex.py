@@ -24,6 +24,12 @@ INITIALIZE = (
 SCALE_LOSS = ("loss", "optimizers", "loss_id", "model", "delay_unscale", "delay_overflow_check")
 """The parameters of `amp.initialize` and `amp.scale_loss`, in their order."""
 
+INIT = ("enabled", "loss_scale", "enable_caching", "verbose", "allow_banned")
+"""The parameters of `amp.init`, which gave a handle in 2018."""
+
+BEGINS = ("apex.amp.initialize", "apex.fp16_utils.FP16_Optimizer", "apex.amp.init")
+"""What switches mixed precision on."""
+
 FP16_UTILS = {
     "FP16_Optimizer", "network_to_half", "BN_convert_float", "convert_network", "FP16Model", "tofp16",
     "prep_param_lists", "model_grads_to_master_grads", "master_params_to_model_params", "to_python_float",
@@ -91,7 +97,16 @@ class ApexFacts:
         if not found and (chain := dotted(node)) and chain[0] in FP16_UTILS and self.names.unknown(chain[0], node):
             stars = (star for scope in self.names.scope[node].chain() for star in scope.stars)
             found = frozenset(f"{star}.{'.'.join(chain)}" for star in stars if star == "apex.fp16_utils")
+        if not found and isinstance(node, cst.Attribute) and self._is_handle(node.value):
+            found = frozenset({f"apex.amp.{node.attr.value}"})
         return found if found and all(removed(path) for path in found) else frozenset()
+
+    def _is_handle(self, node: cst.CSTNode) -> bool:
+        """Whether ``node`` is what `amp.init` gave."""
+        values = [b.value for b in self.names.scope[node].lookup(node.value)] if isinstance(node, cst.Name) else []
+        calls = [value for value in values if isinstance(value, cst.Call)]
+        made = all(self.names.imported(call.func) == {"apex.amp.init"} for call in calls)
+        return bool(calls) and len(calls) == len(values) and made
 
     def path(self, node: cst.CSTNode) -> str | None:
         """The one path of Apex that ``node`` stands for, as it is best known: ``apex.amp.initialize``."""

@@ -423,7 +423,9 @@ class Flow:
 
     def _value_class(self, value: cst.CSTNode, known: _Classes) -> cst.ClassDef | None:
         match value:
-            case cst.Call(func=cst.Attribute(value=inner)) if not self.names.imported(value.func):
+            case cst.Call(func=cst.Attribute(value=inner) as func) if not (
+                self.named(func) or self.names.imported(func)
+            ):
                 return self._value_class(inner, known)
             case cst.Call(func=func):
                 match self.named(func):

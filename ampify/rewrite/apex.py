@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import libcst as cst
 
-from ampify.model.apex import INITIALIZE, ApexFacts, argument
+from ampify.model.apex import BEGINS, INIT, INITIALIZE, ApexFacts, argument
 from ampify.model.flags import Wish, title
 from ampify.rewrite.apex_guards import cut_imports, drop_empty_arms, fold_presence, merge_branches, truth
 from ampify.rewrite.apex_uses import ApexUses, Stuck, branch_tests, wrapped
@@ -19,7 +19,6 @@ from ampify.source.text import SourceText, Span
 from ampify.syntax.tree import Tree
 
 _ROUNDS = 100
-_BEGINS = ("apex.amp.initialize", "apex.fp16_utils.FP16_Optimizer")
 _DYNAMIC = ("None", '"dynamic"', "'dynamic'")
 _NEVER_GROWS = "growth_interval=2**31 - 1"
 
@@ -100,8 +99,19 @@ class _Erasing:
     def _nothing_left(self) -> None:
         for use in sorted(self.facts.uses(), key=lambda use: use.is_import):
             what = self.facts.tree.text(use.node).partition("\n")[0]
-            asked = f"whether `{what}` succeeds is asked elsewhere"
-            raise Stuck(asked if use.is_import else f"`{what}` has no counterpart in torch.amp")
+            if use.is_import:
+                raise Stuck(f"whether `{what}` succeeds is asked elsewhere")
+            if use.path.endswith("_function"):
+                raise Stuck(f"`{what}` has to be replaced by hand first (AMP132)")
+            raise Stuck(f"`{what}` has no counterpart in torch.amp")
+        if any(use.path == "apex.amp.wrap_optimizer" for use in ApexFacts(self.first).uses()):
+            self._nothing_scales()
+
+    def _nothing_scales(self) -> None:
+        """An optimizer in a handle of Apex could scale losses."""
+        for node in self.facts.nodes:
+            if isinstance(node, cst.Attribute) and node.attr.value == "scale_loss":
+                raise Stuck(f"`{self.facts.tree.text(node)}` has no counterpart in torch.amp")
 
 
 def _scaled(facts: ApexFacts) -> Iterator[tuple[int, str]]:
@@ -150,7 +160,7 @@ def _is_blank(source: SourceText, line: int) -> bool:
 def _wishes(facts: ApexFacts) -> Iterator[Wish]:
     chains: dict[tuple[int, str], list[tuple[Test, ...]]] = {}
     for node in facts.nodes:
-        if isinstance(node, cst.Call) and facts.called(node, *_BEGINS) and (tests := _tests(facts, node)) is not None:
+        if isinstance(node, cst.Call) and facts.called(node, *BEGINS) and (tests := _tests(facts, node)) is not None:
             chains.setdefault(title(facts.tree, node), []).append(tests)
     for (file, function), found in chains.items():
         merged = _merged(found)
@@ -162,8 +172,10 @@ def _wishes(facts: ApexFacts) -> Iterator[Wish]:
 def _tests(facts: ApexFacts, call: cst.Call) -> tuple[Test, ...] | None:
     """The conditions under which Apex is on after ``call``; None: never."""
     found = [*_around(facts, call)]
-    if facts.called(call, "apex.amp.initialize"):
-        enabled, level = (argument(call, name, INITIALIZE) for name in ("enabled", "opt_level"))
+    if not facts.called(call, "apex.fp16_utils.FP16_Optimizer"):
+        handled = facts.called(call, "apex.amp.init")
+        enabled = argument(call, "enabled", INIT if handled else INITIALIZE)
+        level = None if handled else argument(call, "opt_level", INITIALIZE)
         match enabled:
             case cst.Name(value="False"):
                 return None
@@ -242,8 +254,9 @@ def _scale(facts: ApexFacts) -> tuple[str, ...]:
 
 def _scale_of(facts: ApexFacts, node: cst.CSTNode) -> tuple[str, ...]:
     match node:
-        case cst.Call() if facts.called(node, "apex.amp.initialize"):
-            scale = argument(node, "loss_scale", INITIALIZE)
+        case cst.Call() if facts.called(node, "apex.amp.initialize", "apex.amp.init"):
+            handled = facts.called(node, "apex.amp.init")
+            scale = argument(node, "loss_scale", INIT if handled else INITIALIZE)
             if scale is not None and facts.tree.text(scale) not in _DYNAMIC and _is_number(scale):
                 return (f"init_scale={facts.tree.text(scale)}", _NEVER_GROWS)
         case cst.Assign(targets=[cst.AssignTarget(target=cst.Attribute(attr=cst.Name("_loss_scale")) as target)]):

@@ -20,6 +20,9 @@ _MASTER = "__master_params__"
 _CLIPPED = "__clip_master_grads__"
 _CLIPS = "clip_master_grads"
 
+_Part = cst.CSTNode | Sequence[cst.CSTNode]
+"""An expression, or statements that follow each other."""
+
 
 # ---------------------------------------------------------------------- is Apex installed?
 
@@ -80,14 +83,56 @@ def merge_branches(facts: ApexFacts, cuts: Cuts, tests: set[str]) -> None:
     for node in facts.nodes:
         match node:
             case cst.If(test=test, orelse=cst.Else(body=other)) if tree.text(test) in tests and is_quiet(test):
-                if isinstance(facts.names.parent[node], Block) and _alike(facts, node.body, other):
-                    cuts.unwrap(node, other)
+                if isinstance(facts.names.parent[node], Block):
+                    _merge(facts, cuts, node, other)
             case cst.IfExp(test=test, body=body, orelse=orelse) if tree.text(test) in tests and is_quiet(test):
                 if _alike(facts, body, orelse):
                     cuts.replace(node, orelse)
 
 
-def _alike(facts: ApexFacts, body: cst.CSTNode, other: cst.CSTNode) -> bool:
+def _merge(facts: ApexFacts, cuts: Cuts, node: cst.If, other: cst.BaseSuite) -> None:
+    """Both branches in one; where the first goes on, what it shares with the other one goes before it."""
+    body, shared = node.body.body, len(other.body)
+    if _alike(facts, body, other.body):
+        cuts.unwrap(node, other)
+        return
+    blocks = isinstance(node.body, cst.IndentedBlock) and isinstance(other, cst.IndentedBlock) and shared < len(body)
+    if blocks and _alike(facts, body[:shared], other.body) and not _decides(facts, node.test, other):
+        _hoist(facts, cuts, node, other)
+
+
+def _decides(facts: ApexFacts, test: cst.CSTNode, body: cst.CSTNode) -> bool:
+    """Whether ``body`` may change what a test says: it does more with a name of the test than read its attributes."""
+    read, parents = {n.value for n in walk(test) if isinstance(n, cst.Name)}, facts.names.parent
+    for node in (n for n in walk(body) if isinstance(n, cst.Name) and n.value in read):
+        match parents[node]:
+            case cst.Attribute(attr=part) | cst.Arg(keyword=part) if part is node:
+                continue
+            case cst.Attribute() as whole if not isinstance(parents[whole], cst.Call | cst.AssignTarget):
+                continue
+        return True
+    return False
+
+
+def _hoist(facts: ApexFacts, cuts: Cuts, node: cst.If, other: cst.BaseSuite) -> None:
+    """``if T: A; B else: A`` is ``A; if T: B``, if no comment is in the way and all lines are laid out as usual."""
+    tree, source = facts.tree, facts.tree.source
+    whole, rest = tree.span(node), tree.span(node.body.body[len(other.body)])
+    first, last = tree.span(other.body[0]).start, tree.span(other.body[-1]).end
+    head = Span(source.line_start(first), last)
+    lines = [line for line in source[head].splitlines() if line.strip()]
+    strings = (tree.text(n) for n in walk(other) if isinstance(n, cst.SimpleString | cst.FormattedString))
+    odd = any("\n" in text for text in strings) or not all(line.startswith(source.indent(first)) for line in lines)
+    if odd or cuts.comments_of(Span(whole.start, rest.start)) or cuts.comments_of(head):
+        return
+    indent, newline = source.indent(whole.start), source.newline(whole.start)
+    shared = textwrap.indent(textwrap.dedent(source[head]), indent).lstrip()
+    test = f"{newline}{indent}if {tree.text(node.test)}:{newline}{source.indent(rest.start)}"
+    end = tree.span(node.body.body[-1]).end
+    cuts.edit(Edit(Span(whole.start, rest.start), shared + test), Edit(Span(end, whole.end), ""))
+
+
+def _alike(facts: ApexFacts, body: _Part, other: _Part) -> bool:
     try:
         one, two = (ast.parse(textwrap.dedent(_plain(facts, part))) for part in (body, other))
     except SyntaxError:
@@ -95,22 +140,23 @@ def _alike(facts: ApexFacts, body: cst.CSTNode, other: cst.CSTNode) -> bool:
     return _same(one, two)
 
 
-def _plain(facts: ApexFacts, node: cst.CSTNode) -> str:
-    """The code of a block or expression, with one name for all parameters that come from Apex."""
+def _plain(facts: ApexFacts, part: _Part) -> str:
+    """The code of statements or of an expression, with one name for all parameters that come from Apex."""
     tree = facts.tree
-    statements = node.body if isinstance(node, Block) else [node]
+    statements = [part] if isinstance(part, cst.CSTNode) else part
     whole = Span(tree.span(statements[0]).start, tree.span(statements[-1]).end)
     spans = [
-        *((tree.span(n), _MASTER) for n in walk(node) if facts.called(n, "apex.amp.master_params")),
-        *((tree.span(n), _CLIPPED) for n in walk(node) if isinstance(n, cst.Attribute) and n.attr.value == _CLIPS),
+        *((tree.span(n), _MASTER) for s in statements for n in walk(s) if facts.called(n, "apex.amp.master_params")),
+        *(
+            (tree.span(n), _CLIPPED)
+            for s in statements
+            for n in walk(s)
+            if isinstance(n, cst.Attribute) and n.attr.value == _CLIPS
+        ),
     ]
     edits = [Edit(Span(span.start - whole.start, span.end - whole.start), name) for span, name in spans]
-    indent = tree.source.indent(whole.start) if isinstance(node, Block) else ""
-    return (
-        indent + splice(tree.source[whole], edits)
-        if isinstance(node, Block)
-        else f"({splice(tree.source[whole], edits)})"
-    )
+    text = splice(tree.source[whole], edits)
+    return f"({text})" if isinstance(part, cst.CSTNode) else tree.source.indent(whole.start) + text
 
 
 def _same(one: object, other: object) -> bool:
@@ -156,7 +202,8 @@ def cut_imports(facts: ApexFacts, cuts: Cuts, freed: frozenset[str]) -> None:
                 if removed(".".join(dotted(module))) and not any(map(facts.paths, facts.nodes)):
                     cuts.drop(node)
             case cst.Assign(targets=[cst.AssignTarget(target=cst.Name(value=name))], value=value):
-                if facts.path(value) in REMOVED and (facts.tree.module(node), name) not in read:
+                gone = facts.path(value) in REMOVED or facts.called(value, "apex.amp.init")
+                if gone and (facts.tree.module(node), name) not in read:
                     cuts.drop(node)
             case cst.Import() | cst.ImportFrom():
                 _cut_names(facts, cuts, node, read, freed)

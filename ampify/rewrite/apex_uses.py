@@ -24,6 +24,7 @@ _KEPT = {"process_group", "eps", "momentum", "affine", "track_running_stats"}
 """Keywords of those three that mean the same in torch."""
 
 _CASTS = ("apex.fp16_utils.network_to_half", "apex.fp16_utils.BN_convert_float", "apex.fp16_utils.convert_network")
+_WRAPS = ("apex.fp16_utils.FP16_Optimizer", "apex.amp.wrap_optimizer", *_CASTS)
 _SAVED = "apex.amp.state_dict"
 Pair = tuple[cst.BaseExpression, cst.BaseExpression]
 
@@ -201,8 +202,8 @@ class ApexUses:
         return False
 
     def _bare(self, value: cst.CSTNode) -> cst.BaseExpression | None:
-        """The optimizer in an `FP16_Optimizer`, the network that a cast of Apex is given."""
-        if isinstance(value, cst.Call) and self.facts.called(value, "apex.fp16_utils.FP16_Optimizer", *_CASTS):
+        """The optimizer that Apex wraps, the network that a cast of Apex is given."""
+        if isinstance(value, cst.Call) and self.facts.called(value, *_WRAPS):
             return value.args[0].value if value.args and not value.args[0].star else None
         return None
 

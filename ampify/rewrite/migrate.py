@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import libcst as cst
 
-from ampify.model.apex import INITIALIZE, SCALE_LOSS, ApexFacts, ApexUse
+from ampify.model.apex import BEGINS, INIT, INITIALIZE, SCALE_LOSS, ApexFacts, ApexUse
 from ampify.model.find import read
 from ampify.model.flags import title
 from ampify.model.step import Backward, FileModel, OptimizerStep, TrainingStep
@@ -21,7 +21,6 @@ from ampify.syntax.tree import Tree, Unreadable
 
 Decide = Callable[[TrainingStep, Asked], Decision]
 
-_BEGINS = ("apex.amp.initialize", "apex.fp16_utils.FP16_Optimizer")
 _GOES_BACKWARD = ("apex.amp.scale_loss", "apex.fp16_utils.FP16_Optimizer")
 _SAFE = {"apex.amp.initialize", "apex.amp.scale_loss", "apex.amp.master_params"}
 _PLAIN_KEYWORDS = {"models", "optimizers", "enabled", "opt_level", "verbosity"}
@@ -71,9 +70,9 @@ def _fix(facts: ApexFacts, uses: list[ApexUse], model: FileModel, decide: Decide
         raise Stuck("a part of it stands in a file that other programs may use as well")
     _none_halved(uses, plain, tree.paths)
     title = "Take Apex out"
-    if paths.isdisjoint((*_BEGINS, *_GOES_BACKWARD)) or _always_off(uses):
+    if paths.isdisjoint((*BEGINS, *_GOES_BACKWARD)) or _always_off(uses):
         return Fix(title, plain.edits, _applicability(uses))
-    if paths.isdisjoint(_BEGINS):
+    if paths.isdisjoint(BEGINS):
         raise Stuck("it is not in sight where Apex is initialized")
     if not plain.scaled:
         raise Stuck("no training step in sight goes backward through it; put the forward under `torch.autocast`")
@@ -95,8 +94,10 @@ def _none_halved(uses: list[ApexUse], plain: Plain, paths: Sequence[str]) -> Non
 
 def _always_off(uses: list[ApexUse]) -> bool:
     """Whether each `amp.initialize` is told in so many words to do nothing."""
-    begins = [use for use in uses if use.path in _BEGINS]
-    off = (use.level() == "O0" or use.text("enabled", INITIALIZE) == "False" for use in begins)
+    begins = [use for use in uses if use.path in BEGINS]
+    handled = [use for use in begins if use.path == "apex.amp.init"]
+    off = [use.level() == "O0" or use.text("enabled", INITIALIZE) == "False" for use in begins if use not in handled]
+    off += [use.text("enabled", INIT) == "False" for use in handled]
     return bool(begins) and all(off)
 
 
