@@ -1,8 +1,8 @@
 """What runs under the autocast that is there already, in which dtype, and which values it leaves in half precision.
 
 Code is under autocast in a region, in a function that enters one by its decorator, and in what these call; where a
-text holds several files, across them. A text that casts whole modules by hand is not looked at: its weights are not
-float32.
+text holds several files, across them. Where a module may run there that is cast as a whole, nothing is looked at: its
+weights are not float32.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import libcst as cst
 
 from ampify.model import operators
-from ampify.model.casts import casts
+from ampify.model.casts import casts, places
 from ampify.model.dtypes import Dtype, Dtypes
 from ampify.model.flow import Definition, How
 from ampify.model.forward import Forward
@@ -23,6 +23,7 @@ from ampify.model.literals import number
 from ampify.model.roles import Role
 from ampify.model.step import Code
 from ampify.syntax import blocks
+from ampify.syntax.blocks import Function
 from ampify.syntax.walk import arguments, children, keyword
 
 if TYPE_CHECKING:
@@ -81,8 +82,22 @@ class Lowered:
 
     @cached_property
     def _regions(self) -> list[Autocast]:
-        halved = any(self.code.roles.of(cast.value) is Role.MODULE for cast in casts(self.code))
-        return [r for r in self._all if r.dtype != "off"] if not halved else []
+        return [r for r in self._all if r.dtype != "off" and not any(self._reaches(f, r) for f in self._casting)]
+
+    @cached_property
+    def _casting(self) -> list[Function | None]:
+        """The functions that cast a module of their own as a whole; None for a module that all may see."""
+        found: list[Function | None] = []
+        for cast in casts(self.code):
+            if self.code.roles.of(cast.value) is Role.MODULE:
+                here = self.code.flow.function(cast.call)
+                seen = (isinstance(p.root, cst.ClassDef) or p.root.node is not here for p in places(self.code, cast))
+                found += [None if outside else here for outside in seen]
+        return found
+
+    def _reaches(self, function: Function | None, region: Autocast) -> bool:
+        here = self.code.flow.function(region.node)
+        return function is None or here in (function, *self.code.flow.reachable(function))
 
     @cached_property
     def _all(self) -> list[Autocast]:
