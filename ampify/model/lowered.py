@@ -1,8 +1,8 @@
 """What runs under the autocast that is there already, in which dtype, and which values it leaves in half precision.
 
 Code is under autocast in a region, in a function that enters one by its decorator, and in what these call; where a
-text holds several files, across them. Where a module may run there that is cast as a whole, nothing is looked at: its
-weights are not float32.
+text holds several files, across them. Where a module runs there that is cast as a whole, nothing is looked at:
+its weights are not float32.
 """
 
 from __future__ import annotations
@@ -15,15 +15,14 @@ from typing import TYPE_CHECKING
 import libcst as cst
 
 from ampify.model import operators
-from ampify.model.casts import casts, places
+from ampify.model.casts import casts, makers
 from ampify.model.dtypes import Dtype, Dtypes
-from ampify.model.flow import Definition, How
+from ampify.model.flow import Definition, How, Place
 from ampify.model.forward import Forward
 from ampify.model.literals import number
 from ampify.model.roles import Role
 from ampify.model.step import Code
 from ampify.syntax import blocks
-from ampify.syntax.blocks import Function
 from ampify.syntax.walk import arguments, children, keyword
 
 if TYPE_CHECKING:
@@ -82,22 +81,23 @@ class Lowered:
 
     @cached_property
     def _regions(self) -> list[Autocast]:
-        return [r for r in self._all if r.dtype != "off" and not any(self._reaches(f, r) for f in self._casting)]
+        on = [r for r in self._all if r.dtype != "off"]
+        cast = {origin for c in casts(self.code) for node in (c.value, c.call) for origin in self._origins(node)}
+        return on if not cast or cast.isdisjoint(self._run("cuda", on)) else []
 
-    @cached_property
-    def _casting(self) -> list[Function | None]:
-        """The functions that cast a module of their own as a whole; None for a module that all may see."""
-        found: list[Function | None] = []
-        for cast in casts(self.code):
-            if self.code.roles.of(cast.value) is Role.MODULE:
-                here = self.code.flow.function(cast.call)
-                seen = (isinstance(p.root, cst.ClassDef) or p.root.node is not here for p in places(self.code, cast))
-                found += [None if outside else here for outside in seen]
-        return found
+    def _run(self, device: str, on: list[Autocast]) -> Iterator[cst.Call | Place]:
+        """The modules that run under autocast."""
+        for call in (n for n in self._under(device, on).nodes if isinstance(n, cst.Call)):
+            receiver = [call.func.value] if isinstance(call.func, cst.Attribute) else []
+            for node in (call.func, *receiver):
+                yield from self._origins(node)
 
-    def _reaches(self, function: Function | None, region: Autocast) -> bool:
-        here = self.code.flow.function(region.node)
-        return function is None or here in (function, *self.code.flow.reachable(function))
+    def _origins(self, node: cst.BaseExpression) -> Iterator[cst.Call | Place]:
+        """What tells one module from another: what made it, and where it is kept."""
+        if self.code.roles.of(node) is Role.MODULE:
+            yield from makers(self.code, node)
+            place = self.code.roles.instances.place(node)
+            yield from [place] if place is not None else []
 
     @cached_property
     def _all(self) -> list[Autocast]:
@@ -237,8 +237,15 @@ _ROOTS = {"numpy.sqrt", "numpy.power"}
 
 def _calls(code: Code, context: cst.BaseExpression) -> list[cst.Call]:
     """The calls that may have made a context."""
-    values = [context] if isinstance(context, cst.Call) else code.amp.arriving(context)
-    return [v for v in values if isinstance(v, cst.Call) and code.amp.makes_autocast(v.func)]
+    found: list[cst.Call] = []
+    stack: list[cst.BaseExpression | None] = [context] if isinstance(context, cst.Call) else code.amp.arriving(context)
+    while stack:
+        match stack.pop():
+            case cst.IfExp(body=body, orelse=orelse):
+                stack += [body, orelse]
+            case cst.Call(func=func) as call if code.amp.makes_autocast(func):
+                found.append(call)
+    return found
 
 
 def _owned(region: cst.With | cst.FunctionDef, regions: Collection[cst.CSTNode]) -> Iterator[cst.CSTNode]:
