@@ -137,3 +137,27 @@ def test_losses_of_a_framework_that_scales_by_hand_are_silent() -> None:
         "        m.grad = p.grad.float() / 2 ** scale\n    opt.step()\n"
     )
     assert found(code, "AMP301", "AMP303", "AMP312", "AMP405") == []
+
+
+def test_an_island_is_outside_of_autocast() -> None:
+    code = 'with torch.autocast("cuda"):\n    h = layer(x)\n    with torch.autocast("cuda", enabled=False):\n'
+    assert found(code + "        layer(h)\n", "AMP311") == ["AMP311"]
+    assert found(code + "        layer(h.float())\n", "AMP311") == []
+
+
+def test_a_region_of_another_dtype_is_not_outside_of_autocast() -> None:
+    code = 'with torch.autocast("cuda"):\n    h = layer(x)\nwith torch.autocast("cuda", dtype=torch.bfloat16):\n'
+    assert found(code + "    torch.log(F.softmax(h, 1))\n", "AMP402") == []
+
+
+def test_what_is_no_tensor_has_no_dtype() -> None:
+    function = (
+        "class Product(torch.autograd.Function):\n"
+        "    @staticmethod\n    def forward(ctx, a, f):\n        return a @ a\n\n"
+        "    @staticmethod\n    def backward(ctx, grad):\n        return grad @ grad, None\n\n\n"
+    )
+    region = 'with torch.autocast("cuda"):\n    h = layer(x)\n    Product.apply(h, '
+    assert found(function + region + "layer.weight)\n", "AMP510") == ["AMP510"]
+    assert found(function + region + "layer)\n", "AMP510") == []
+    assert found(function + region + "math.sqrt)\n", "AMP510") == []
+    assert found(function + region + "found)\n", "AMP510") == []

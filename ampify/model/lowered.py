@@ -76,8 +76,9 @@ class Lowered:
         return Forward(self.acts, [])
 
     def _under(self, device: str, regions: list[Autocast]) -> Under:
-        off = [r.node for r in self._all if r not in regions]
-        return Under(self._forward if regions else None, self.code, device, [r.node for r in regions], off)
+        others = [r for r in self._all if r not in regions]
+        off, elsewhere = ([r.node for r in others if (r.dtype == "off") == ends] for ends in (True, False))
+        return Under(self._forward if regions else None, self.code, device, [r.node for r in regions], elsewhere, off)
 
     @cached_property
     def _regions(self) -> list[Autocast]:
@@ -121,14 +122,19 @@ class Under:
         code: Code,
         device: str,
         on: list[cst.With | cst.FunctionDef],
+        elsewhere: list[cst.With | cst.FunctionDef],
         off: list[cst.With | cst.FunctionDef],
     ) -> None:
+        """``on`` are the regions meant, ``elsewhere`` those of other dtypes and devices, ``off`` disabled ones."""
         self.code, self.flow = code, code.flow
         self._functions: dict[cst.FunctionDef, None] = {}
         self._decorated_off = {node for node in off if isinstance(node, cst.FunctionDef)}
-        owned = {region: [*_owned(region, {*on, *off})] for region in (*on, *off)}
+        regions = {*on, *elsewhere, *off}
+        owned = {region: [*_owned(region, regions)] for region in regions}
         self._inside = [n for region in on for n in owned[region]]
-        self._shielded = {n for region in off for n in owned[region]}
+        self._elsewhere = {n for region in elsewhere for n in owned[region]}
+        self._islands = {n for region in off for n in owned[region]}
+        self._shielded = self._elsewhere | self._islands
         if forward is not None:
             self.dtypes = Dtypes(forward, device, self._inside, self._functions, self._shielded)
             self._reach()
@@ -151,12 +157,14 @@ class Under:
 
     @cached_property
     def outside(self) -> tuple[cst.CSTNode, ...]:
-        """The nodes that run without, where there is any autocast at all, in functions that it does not reach."""
+        """The nodes that run without, where there is any autocast at all: in functions that it does not reach, and in
+        islands."""
         if not self._inside:
             return ()
-        taken = {*self.nodes}
+        taken = self._elsewhere.union(self.nodes)
         functions = (f for f in self.flow.functions if f not in self._functions)
-        return tuple(n for f in functions for n in self.flow.body[f] if n not in taken)
+        found = dict.fromkeys(n for f in functions for n in self.flow.body[f])
+        return tuple(n for n in found | dict.fromkeys(self._islands) if n not in taken)
 
     def half(self, node: cst.BaseExpression) -> bool:
         """Whether a value is surely in half precision because of autocast."""
@@ -164,7 +172,10 @@ class Under:
 
     def full(self, node: cst.BaseExpression) -> bool:
         """Whether a value surely is a tensor that autocast has no hand in."""
-        return bool(self._inside) and self.dtypes.of(node) == {Dtype.FLOAT} and not self.is_number(node)
+        if not self._inside or self.dtypes.of(node) != {Dtype.FLOAT} or self.is_number(node):
+            return False
+        named = self.flow.named(node) is not None or bool(self.flow.names.imported(node))
+        return not named and self.code.roles.of(node) is None
 
     def _half(self, node: cst.BaseExpression, depth: int) -> bool:
         """By what is known of dtypes; where that knows nothing of an operand, a number of Python does not matter."""
