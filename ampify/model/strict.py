@@ -17,8 +17,12 @@ from ampify.model.step import Code, FileModel
 from ampify.syntax import blocks
 from ampify.syntax.walk import arguments, keyword, walk
 
-_NO_HALF = words.NO_HALF | {"torch.quantile", "torch.nanquantile", "torch.pca_lowrank", "torch.svd_lowrank",
-                            "torch.linalg.matrix_rank", "torch.linalg.cond", "torch.geqrf", "torch.lu"}  # fmt: skip
+_SPARSE = {"torch.spmm", "torch.smm", "torch.sparse.mm", "torch.sparse.addmm"}
+"""Products, which autocast may cast, and of which some kernels know half precision: nothing that is sure."""
+_NO_HALF = words.NO_HALF - _SPARSE | {
+    "torch.quantile", "torch.nanquantile", "torch.pca_lowrank", "torch.svd_lowrank", "torch.linalg.matrix_rank",
+    "torch.linalg.cond", "torch.geqrf", "torch.lu",
+}  # fmt: skip
 _NO_HALF_METHODS = {"svd", "inverse", "pinverse", "det", "logdet", "slogdet", "cholesky", "qr", "quantile", "lu",
                     "matrix_exp", "histc"}  # fmt: skip
 _FOURIER = ("torch.fft.", "torch.stft", "torch.istft")
@@ -135,8 +139,9 @@ def without_kernel(model: FileModel) -> Iterator[tuple[Clash, bool]]:
     for call in (n for n in (*under.nodes, *under.outside) if isinstance(n, cst.Call)):
         paths = model.code.flow.names.imported(call.func)
         listed = bool(paths) and all(p in _NO_HALF or p.startswith((*words.NO_HALF_MODULES, *_FOURIER)) for p in paths)
-        if listed and call.args and under.half(call.args[0].value):
-            yield Clash(call, call.args[0].value), all(p.startswith(_FOURIER) for p in paths)
+        half = next((operand for operand in [*arguments(call)][:2] if listed and under.half(operand)), None)
+        if half is not None:
+            yield Clash(call, half), all(p.startswith(_FOURIER) for p in paths)
         elif not paths and isinstance(call.func, cst.Attribute) and _name(call) in _NO_HALF_METHODS:
             yield from [(Clash(call, call.func.value), False)] if under.half(call.func.value) else []
 
