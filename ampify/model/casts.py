@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import libcst as cst
 
 from ampify.model import vocabulary as words
-from ampify.model.flow import Definition, How
+from ampify.model.flow import Definition, How, Place
 from ampify.model.regions import region_of
 from ampify.model.roles import Role
 from ampify.model.step import Backward, Code, FileModel, TrainingStep
@@ -74,6 +74,25 @@ def makers(code: Code, node: cst.BaseExpression) -> list[cst.Call]:
                 case _:
                     found[call] = None
     return [*found]
+
+
+def places(code: Code, cast: HalfCast) -> Iterator[Place]:
+    """Where a module that is cast is kept: it is changed in place, so its result and itself are one. Not for a copy."""
+    inner = cast.value
+    while isinstance(inner, cst.Call) and isinstance(inner.func, cst.Attribute):
+        inner = inner.func.value
+    if (place := code.roles.instances.place(inner)) is not None:
+        yield place
+    outer: cst.CSTNode = cast.call
+    for parent in code.tree.parents(cast.call):
+        match parent:
+            case cst.Attribute() | cst.Call(func=cst.Attribute()):
+                outer = parent
+            case cst.Assign(targets=[cst.AssignTarget(target=target)], value=value) if value is outer:
+                yield from ([kept] if (kept := code.roles.instances.place(target)) is not None else [])
+                return
+            case _:
+                return
 
 
 def stands_alone(tree: Tree, cast: HalfCast) -> cst.CSTNode | None:

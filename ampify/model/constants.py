@@ -36,7 +36,7 @@ class Overflow:
 def overflows(model: FileModel) -> Iterator[Overflow]:
     """Numbers that fill, bound or replace elements of float16 tensors, and do not fit them."""
     under = model.lowered.float16
-    for node in under.nodes:
+    for node in (*under.nodes, *under.outside):
         match node:
             case cst.Call():
                 yield from _in_call(under, node)
@@ -109,7 +109,7 @@ class Underflow:
 def underflows(model: FileModel) -> Iterator[Underflow]:
     """Guards in float16 of what is divided by, and of arguments of logarithms and roots."""
     under = model.lowered.float16
-    for node in under.nodes:
+    for node in (*under.nodes, *under.outside):
         match node:
             case cst.BinaryOperation(left=left, operator=cst.Add(), right=right):
                 pairs = ((left, right), (right, left))

@@ -93,6 +93,7 @@ class Dtypes:
         self._inside, self._shielded = {id(n) for n in inside}, {id(n) for n in shielded}
         hoisted = (h.expression for r in forward.runs.found for h in r.hoists if h.to_float)
         self._floats = {id(n) for n in (*forward.islands.floats(), *hoisted)}
+        self._opened: set[cst.Call] = set()
         self._known: dict[_Key, Found] = {}
         self._settled: set[_Key] = set()
         self._visited: set[_Key] = set()
@@ -368,6 +369,8 @@ class Dtypes:
         known = operators.FLOATS | operators.HALVES
         if any(p in known or p.startswith(_INTEGERS) for p in self.flow.names.imported(node)):
             return True
+        if isinstance(node, cst.Name):  # of an unknown value, the last resort
+            return node.value.endswith("dtype") and self.roles.of(node) is None
         return isinstance(node, cst.Attribute) and node.attr.value == "dtype"
 
     def _named(self, dtype: cst.BaseExpression, call: cst.Call, frame: Frame | None) -> Found:
@@ -443,7 +446,15 @@ class Dtypes:
         return self._all(returned, Frame(None, forward, None, low))
 
     def _sequence(self, maker: cst.Call, given: Found, at: cst.CSTNode, low: bool) -> Found:
-        """One module after the other."""
+        """One module after the other; one that is made of itself (``net = nn.Sequential(net, …)``) is not known."""
+        if maker in self._opened:
+            return _unknown(at)
+        self._opened.add(maker)
+        found = self._parts(maker, given, at, low)
+        self._opened.discard(maker)
+        return found
+
+    def _parts(self, maker: cst.Call, given: Found, at: cst.CSTNode, low: bool) -> Found:
         for arg in maker.args:
             makers = [*self._makers.of(arg.value)]
             if arg.star or not makers:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import libcst as cst
 
-from ampify.model.casts import HalfCast, casts, half_cast, makers
+from ampify.model.casts import HalfCast, casts, half_cast, makers, places
 from ampify.model.flow import Place
 from ampify.model.literals import number
 from ampify.model.roles import Role
@@ -49,7 +49,7 @@ def halved(step: TrainingStep) -> Iterator[Halved]:
     for made in _optimizers(step):
         owner = _owner(code, made)
         for cast in found:
-            if owner is not None and owner in _cast_places(code, cast) and _before(step, cast, made):
+            if owner is not None and owner in places(code, cast) and _before(step, cast, made):
                 yield Halved(cast, made, tuple(_inputs(step, owner)), _within(step, cast))
 
 
@@ -106,25 +106,6 @@ def _owner(code: Code, optimizer: cst.Call) -> Place | None:
         case [cst.Arg(value=cst.Call(func=cst.Attribute(value=owner, attr=cst.Name(value="parameters")))), *_]:
             return code.roles.instances.place(owner)
     return None
-
-
-def _cast_places(code: Code, cast: HalfCast) -> Iterator[Place]:
-    """Where the module of a cast is kept: it is changed in place, so its result and itself are one."""
-    inner = cast.value
-    while isinstance(inner, cst.Call) and isinstance(inner.func, cst.Attribute):
-        inner = inner.func.value
-    if (place := code.roles.instances.place(inner)) is not None:
-        yield place
-    outer: cst.CSTNode = cast.call
-    for parent in code.tree.parents(cast.call):
-        match parent:
-            case cst.Attribute() | cst.Call(func=cst.Attribute()):
-                outer = parent
-            case cst.Assign(targets=[cst.AssignTarget(target=target)], value=value) if value is outer:
-                yield from ([kept] if (kept := code.roles.instances.place(target)) is not None else [])
-                return
-            case _:
-                return
 
 
 def _before(step: TrainingStep, cast: HalfCast, optimizer: cst.Call) -> bool:

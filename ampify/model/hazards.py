@@ -128,7 +128,8 @@ class Hazards:
         elif name in words.OVERFLOWING and any(self._overflows(a) for a in arguments(call)):
             yield from self._overfilled(call, name)
         elif name in operators.STRICT and not paths:
-            reason = f"`{text}` needs equal dtypes, and autocast may give it float16 beside float32 (AMP408)"
+            code = "AMP408" if name in operators.PRODUCTS_IN_PLACE else "AMP310"
+            reason = f"`{text}` needs equal dtypes, and autocast may give it float16 beside float32 ({code})"
             yield from self._unequal(call, reason, self._operands(call, name))
         elif name == "apply" and isinstance(call.func, cst.Attribute):
             cls = self.flow.named(call.func.value)
@@ -318,7 +319,7 @@ class Hazards:
                 yield self._at(call, f"`{self.tree.text(call.func)}` {reason}", scaling=True)
 
 
-_FILLS = "a float32 tensor is filled by index from autocast results, which needs equal dtypes (AMP408)"
+_FILLS = "a float32 tensor is filled by index from autocast results, which needs equal dtypes (AMP310)"
 
 
 def _kept(arg: cst.Arg) -> bool:

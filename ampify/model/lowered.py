@@ -1,8 +1,8 @@
 """What runs under the autocast that is there already, in which dtype, and which values it leaves in half precision.
 
 Code is under autocast in a region, in a function that enters one by its decorator, and in what these call; where a
-text holds several files, across them. A text that casts whole modules by hand is not looked at: its weights are not
-float32.
+text holds several files, across them. Where a module runs there that is cast as a whole, nothing is looked at:
+its weights are not float32.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import libcst as cst
 
 from ampify.model import operators
-from ampify.model.casts import casts
+from ampify.model.casts import casts, makers
 from ampify.model.dtypes import Dtype, Dtypes
-from ampify.model.flow import Definition, How
+from ampify.model.flow import Definition, How, Place
 from ampify.model.forward import Forward
 from ampify.model.literals import number
 from ampify.model.roles import Role
@@ -76,13 +76,29 @@ class Lowered:
         return Forward(self.acts, [])
 
     def _under(self, device: str, regions: list[Autocast]) -> Under:
-        off = [r.node for r in self._all if r not in regions]
-        return Under(self._forward if regions else None, self.code, device, [r.node for r in regions], off)
+        others = [r for r in self._all if r not in regions]
+        off, elsewhere = ([r.node for r in others if (r.dtype == "off") == ends] for ends in (True, False))
+        return Under(self._forward if regions else None, self.code, device, [r.node for r in regions], elsewhere, off)
 
     @cached_property
     def _regions(self) -> list[Autocast]:
-        halved = any(self.code.roles.of(cast.value) is Role.MODULE for cast in casts(self.code))
-        return [r for r in self._all if r.dtype != "off"] if not halved else []
+        on = [r for r in self._all if r.dtype != "off"]
+        cast = {origin for c in casts(self.code) for node in (c.value, c.call) for origin in self._origins(node)}
+        return on if not cast or cast.isdisjoint(self._run("cuda", on)) else []
+
+    def _run(self, device: str, on: list[Autocast]) -> Iterator[cst.Call | Place]:
+        """The modules that run under autocast."""
+        for call in (n for n in self._under(device, on).nodes if isinstance(n, cst.Call)):
+            receiver = [call.func.value] if isinstance(call.func, cst.Attribute) else []
+            for node in (call.func, *receiver):
+                yield from self._origins(node)
+
+    def _origins(self, node: cst.BaseExpression) -> Iterator[cst.Call | Place]:
+        """What tells one module from another: what made it, and where it is kept."""
+        if self.code.roles.of(node) is Role.MODULE:
+            yield from makers(self.code, node)
+            place = self.code.roles.instances.place(node)
+            yield from [place] if place is not None else []
 
     @cached_property
     def _all(self) -> list[Autocast]:
@@ -106,14 +122,19 @@ class Under:
         code: Code,
         device: str,
         on: list[cst.With | cst.FunctionDef],
+        elsewhere: list[cst.With | cst.FunctionDef],
         off: list[cst.With | cst.FunctionDef],
     ) -> None:
+        """``on`` are the regions meant, ``elsewhere`` those of other dtypes and devices, ``off`` disabled ones."""
         self.code, self.flow = code, code.flow
         self._functions: dict[cst.FunctionDef, None] = {}
         self._decorated_off = {node for node in off if isinstance(node, cst.FunctionDef)}
-        owned = {region: [*_owned(region, {*on, *off})] for region in (*on, *off)}
+        regions = {*on, *elsewhere, *off}
+        owned = {region: [*_owned(region, regions)] for region in regions}
         self._inside = [n for region in on for n in owned[region]]
-        self._shielded = {n for region in off for n in owned[region]}
+        self._elsewhere = {n for region in elsewhere for n in owned[region]}
+        self._islands = {n for region in off for n in owned[region]}
+        self._shielded = self._elsewhere | self._islands
         if forward is not None:
             self.dtypes = Dtypes(forward, device, self._inside, self._functions, self._shielded)
             self._reach()
@@ -136,12 +157,14 @@ class Under:
 
     @cached_property
     def outside(self) -> tuple[cst.CSTNode, ...]:
-        """The nodes that run without, where there is any autocast at all, in functions that it does not reach."""
+        """The nodes that run without, where there is any autocast at all: in functions that it does not reach, and in
+        islands."""
         if not self._inside:
             return ()
-        taken = {*self.nodes}
+        taken = self._elsewhere.union(self.nodes)
         functions = (f for f in self.flow.functions if f not in self._functions)
-        return tuple(n for f in functions for n in self.flow.body[f] if n not in taken)
+        found = dict.fromkeys(n for f in functions for n in self.flow.body[f])
+        return tuple(n for n in found | dict.fromkeys(self._islands) if n not in taken)
 
     def half(self, node: cst.BaseExpression) -> bool:
         """Whether a value is surely in half precision because of autocast."""
@@ -149,7 +172,10 @@ class Under:
 
     def full(self, node: cst.BaseExpression) -> bool:
         """Whether a value surely is a tensor that autocast has no hand in."""
-        return bool(self._inside) and self.dtypes.of(node) == {Dtype.FLOAT} and not self.is_number(node)
+        if not self._inside or self.dtypes.of(node) != {Dtype.FLOAT} or self.is_number(node):
+            return False
+        named = self.flow.named(node) is not None or bool(self.flow.names.imported(node))
+        return not named and self.code.roles.of(node) is None
 
     def _half(self, node: cst.BaseExpression, depth: int) -> bool:
         """By what is known of dtypes; where that knows nothing of an operand, a number of Python does not matter."""
@@ -222,8 +248,15 @@ _ROOTS = {"numpy.sqrt", "numpy.power"}
 
 def _calls(code: Code, context: cst.BaseExpression) -> list[cst.Call]:
     """The calls that may have made a context."""
-    values = [context] if isinstance(context, cst.Call) else code.amp.arriving(context)
-    return [v for v in values if isinstance(v, cst.Call) and code.amp.makes_autocast(v.func)]
+    found: list[cst.Call] = []
+    stack: list[cst.BaseExpression | None] = [context] if isinstance(context, cst.Call) else code.amp.arriving(context)
+    while stack:
+        match stack.pop():
+            case cst.IfExp(body=body, orelse=orelse):
+                stack += [body, orelse]
+            case cst.Call(func=func) as call if code.amp.makes_autocast(func):
+                found.append(call)
+    return found
 
 
 def _owned(region: cst.With | cst.FunctionDef, regions: Collection[cst.CSTNode]) -> Iterator[cst.CSTNode]:

@@ -128,5 +128,8 @@ STRICT = {
 }  # fmt: skip
 """Methods that need the dtype of their tensor in these arguments too; autocast casts for none that ends in ``_``."""
 
+PRODUCTS_IN_PLACE = {"addmm_", "addmv_", "addr_", "addbmm_", "baddbmm_"}
+"""Matrix products that write into their first operand."""
+
 STRICT_WORDS = {"source", "src", "value", "values", "end", "weight", "mat1", "mat2", "batch1", "batch2", "vec1", "vec2"}
 """Such arguments given by keyword."""

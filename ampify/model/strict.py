@@ -17,9 +17,12 @@ from ampify.model.step import Code, FileModel
 from ampify.syntax import blocks
 from ampify.syntax.walk import arguments, keyword, walk
 
-_PRODUCTS = {"addmm_", "addmv_", "addr_", "addbmm_", "baddbmm_"}
-_NO_HALF = words.NO_HALF | {"torch.quantile", "torch.nanquantile", "torch.pca_lowrank", "torch.svd_lowrank",
-                            "torch.linalg.matrix_rank", "torch.linalg.cond", "torch.geqrf", "torch.lu"}  # fmt: skip
+_SPARSE = {"torch.spmm", "torch.smm", "torch.sparse.mm", "torch.sparse.addmm"}
+"""Products, which autocast may cast, and of which some kernels know half precision: nothing that is sure."""
+_NO_HALF = words.NO_HALF - _SPARSE | {
+    "torch.quantile", "torch.nanquantile", "torch.pca_lowrank", "torch.svd_lowrank", "torch.linalg.matrix_rank",
+    "torch.linalg.cond", "torch.geqrf", "torch.lu",
+}  # fmt: skip
 _NO_HALF_METHODS = {"svd", "inverse", "pinverse", "det", "logdet", "slogdet", "cholesky", "qr", "quantile", "lu",
                     "matrix_exp", "histc"}  # fmt: skip
 _FOURIER = ("torch.fft.", "torch.stft", "torch.istft")
@@ -62,7 +65,7 @@ def buffers(model: FileModel) -> Iterator[Clash]:
                     indexed = any(_is_tensor_index(model.code, under, e.slice) for e in at.slice)
                     if indexed and under.full(tensor) and under.half(value):
                         yield Clash(node, value, tensor)
-                case cst.Call() if _name(node) in operators.STRICT.keys() - _PRODUCTS:
+                case cst.Call() if _name(node) in operators.STRICT.keys() - operators.PRODUCTS_IN_PLACE:
                     yield from _unequal(model.code, under, node)
 
 
@@ -113,7 +116,7 @@ def products_in_place(model: FileModel) -> Iterator[Clash]:
     """Matrix products in place, or into a given tensor, whose operands autocast does not bring to one dtype."""
     for under in _views(model):
         for call in (n for n in under.nodes if isinstance(n, cst.Call)):
-            if _name(call) in _PRODUCTS:
+            if _name(call) in operators.PRODUCTS_IN_PLACE:
                 assert isinstance(call.func, cst.Attribute)
                 operands = [call.func.value, *(a.value for a in call.args if a.keyword is None)]
                 if any(map(under.half, operands)) and any(map(under.full, operands)):
@@ -136,8 +139,9 @@ def without_kernel(model: FileModel) -> Iterator[tuple[Clash, bool]]:
     for call in (n for n in (*under.nodes, *under.outside) if isinstance(n, cst.Call)):
         paths = model.code.flow.names.imported(call.func)
         listed = bool(paths) and all(p in _NO_HALF or p.startswith((*words.NO_HALF_MODULES, *_FOURIER)) for p in paths)
-        if listed and call.args and under.half(call.args[0].value):
-            yield Clash(call, call.args[0].value), all(p.startswith(_FOURIER) for p in paths)
+        half = next((operand for operand in [*arguments(call)][:2] if listed and under.half(operand)), None)
+        if half is not None:
+            yield Clash(call, half), all(p.startswith(_FOURIER) for p in paths)
         elif not paths and isinstance(call.func, cst.Attribute) and _name(call) in _NO_HALF_METHODS:
             yield from [(Clash(call, call.func.value), False)] if under.half(call.func.value) else []
 
