@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 
 import pytest
@@ -90,6 +91,25 @@ def test_a_decorated_generator_runs_without_autocast() -> None:  # AMP507
         yield torch.is_autocast_enabled("cpu")
 
     assert [*decorated()] == [False]
+
+
+def test_a_thread_begins_without_autocast() -> None:  # AMP508
+    with region(), ThreadPoolExecutor() as pool:
+        assert pool.submit(torch.is_autocast_enabled, "cpu").result() is False
+        assert pool.submit(nn.Linear(4, 1), torch.randn(2, 4)).result().dtype is torch.float32
+
+
+def test_a_scaled_loss_in_float32_changes_nothing() -> None:  # AMP504
+    grads = []
+    for on in (False, True):
+        torch.manual_seed(0)
+        model, scale = nn.Linear(4, 1), scaler(enabled=on)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        scale.scale(model(torch.randn(8, 4)).square().mean()).backward()
+        scale.step(optimizer)
+        scale.update()
+        grads.append(model.weight.detach())
+    assert torch.equal(*grads)
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.trace.*:DeprecationWarning")
