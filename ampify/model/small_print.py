@@ -30,12 +30,18 @@ class Halved:
 
 
 def open_checkpoints(model: FileModel) -> Iterator[cst.Call]:
-    """The checkpoints of a program with autocast that do not say how they recompute."""
+    """The checkpoints of a program with autocast that do not say how they recompute.
+
+    Where one of a function does, the others may be for versions of PyTorch that cannot be told.
+    """
     code = model.code
-    for call in code.flow.calls if code.amp.regions else ():
-        said = any(a.star or (a.keyword is not None and a.keyword.value == "use_reentrant") for a in call.args)
-        if not said and code.flow.names.imported(call.func) & _CHECKPOINTS:
-            yield call
+    calls = [c for c in code.flow.calls if code.flow.names.imported(c.func) & _CHECKPOINTS] if code.amp.regions else []
+    telling = {code.flow.function(call) for call in calls if _says(call)}
+    yield from (call for call in calls if code.flow.function(call) not in telling)
+
+
+def _says(call: cst.Call) -> bool:
+    return any(a.star or (a.keyword is not None and a.keyword.value == "use_reentrant") for a in call.args)
 
 
 def compressed(step: TrainingStep) -> Iterator[cst.Call]:
