@@ -38,11 +38,10 @@ class Suspended:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Captured:
-    """A call that captures a graph in a region that keeps casts; ``maker`` makes the context, where it stands there."""
+    """A call that captures a graph in a region that keeps casts."""
 
     call: cst.Call
     region: cst.With
-    maker: cst.Call | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,9 +106,7 @@ def captured(model: FileModel) -> Iterator[Captured]:
         traced = bool(paths & _TRACES) and bool(call.args) and is_plain(code, call.args[0].value)
         region = region_of(code, call) if traced or paths & _CAPTURES else None
         if region is not None and keeps_casts(code, region):
-            made = [cast for cast in casts(code, region) if isinstance(cast, cst.Call)]
-            direct = [c for c in made if code.amp.makes_autocast(c.func)]
-            yield Captured(call, region, direct[0] if len(direct) == len(casts(code, region)) == 1 else None)
+            yield Captured(call, region)
 
 
 # ---------------------------------------------------------------------- nested regions
