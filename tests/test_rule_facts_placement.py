@@ -1,4 +1,4 @@
-"""What PyTorch itself does in the cases that the rules AMP502 to AMP515 and AMP603 to AMP606 report, on the CPU."""
+"""What PyTorch does, on the CPU, in the cases that AMP502 to AMP515, AMP603 to AMP606 and AMP709 report."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 F = nn.functional
 HALF = torch.bfloat16
@@ -167,3 +168,31 @@ def test_a_sum_of_losses_keeps_their_graphs(detached: bool) -> None:  # AMP606
         loss.backward()
         total = total + (loss.detach() if detached else loss)
     assert total.requires_grad is not detached
+
+
+def test_half_weights_stop_the_scaler() -> None:  # AMP605
+    model, scale = nn.Linear(4, 1), scaler()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    assert model.half() is model
+    scale.scale(model(torch.randn(2, 4).half()).sum()).backward()
+    with pytest.raises(ValueError, match="Attempting to unscale FP16 gradients"):
+        scale.step(optimizer)
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_checkpoints_recompute_under_autocast(reentrant: bool) -> None:  # AMP511
+    seen, layer = [], nn.Linear(4, 4)
+
+    def block(x: torch.Tensor) -> torch.Tensor:
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return layer(x)
+
+    with region():
+        output = checkpoint(block, torch.randn(2, 4, requires_grad=True), use_reentrant=reentrant)
+    output.float().sum().backward()
+    assert seen == [True, True]
+
+
+@pytest.mark.parametrize("kind", ["xpu", "mps"])
+def test_other_devices_have_no_amp(kind: str) -> None:  # AMP709
+    assert not hasattr(getattr(torch, kind), "amp")
