@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from ampify.diagnostic import Note, Severity
 from ampify.model.enclosed import frozen_loops
 from ampify.model.step import TrainingStep
+from ampify.rewrite.regions import without_cache
 from ampify.rule import Finding, rule
 
 
@@ -21,4 +22,4 @@ def check(step: TrainingStep) -> Iterator[Finding]:
             Note("the loop begins here", tree.head(found.loop)),
             Note("the weights change here", tree.span(found.step.node)),
         )
-        yield Finding(tree.head(found.region), message, notes=notes)
+        yield Finding(tree.head(found.region), message, without_cache(step.code, found.region), notes)

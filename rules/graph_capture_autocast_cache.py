@@ -18,4 +18,4 @@ def check(model: FileModel) -> Iterator[Finding]:
     for found in captured(model):
         message = f"`{shown(tree, found.call.func)}` raises under autocast that keeps casts of weights"
         notes = (Note("the region begins here", tree.head(found.region)),)
-        yield Finding(tree.span(found.call), message, without_cache(tree, found), notes)
+        yield Finding(tree.span(found.call), message, without_cache(model.code, found.region), notes)

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from ampify.diagnostic import Note, Severity
 from ampify.model.misplaced import starved
 from ampify.model.step import FileModel
+from ampify.rewrite.regions import without_cache
 from ampify.rule import Finding, rule
+from ampify.source.edits import Applicability
 
 
 @rule("AMP509", "no-grad-forward-in-region", Severity.WARNING)
@@ -19,4 +21,5 @@ def check(model: FileModel) -> Iterator[Finding]:
             Note("they were made here", tree.span(found.without)),
             Note("the region begins here", tree.head(found.region)),
         )
-        yield Finding(tree.span(found.trained), message, notes=notes)
+        fix = without_cache(model.code, found.region, Applicability.UNSAFE)
+        yield Finding(tree.span(found.trained), message, fix, notes)

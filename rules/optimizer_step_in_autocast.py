@@ -8,6 +8,7 @@ from ampify.diagnostic import Note, Severity
 from ampify.model.enclosed import steps_inside
 from ampify.model.regions import backwards_inside
 from ampify.model.step import TrainingStep
+from ampify.rewrite.regions import without_cache
 from ampify.rewrite.repair import end_region_before
 from ampify.rule import Finding, rule
 
@@ -21,7 +22,8 @@ def check(step: TrainingStep) -> Iterator[Finding]:
         span = tree.span(found.step.node)
         if found.again is not None:
             message = "The optimizer steps inside the autocast region, and a later forward there uses the old weights"
-            yield Finding(span, message, notes=(Note("this runs with old weights", tree.span(found.again)), begins))
+            notes = (Note("this runs with old weights", tree.span(found.again)), begins)
+            yield Finding(span, message, without_cache(step.code, found.region), notes)
         elif found.region not in reported:
             message = "The optimizer steps inside the autocast region, which keeps casts of the old weights"
             yield Finding(span, message, end_region_before(step, found), (begins,), Severity.WARNING)

@@ -1,14 +1,16 @@
-"""What PyTorch itself does in the cases that the rules AMP502 to AMP515 and AMP603 to AMP606 report, on the CPU."""
+"""What PyTorch does, on the CPU, in the cases that AMP502 to AMP515, AMP603 to AMP606 and AMP709 report."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 F = nn.functional
 HALF = torch.bfloat16
@@ -92,6 +94,25 @@ def test_a_decorated_generator_runs_without_autocast() -> None:  # AMP507
     assert [*decorated()] == [False]
 
 
+def test_a_thread_begins_without_autocast() -> None:  # AMP508
+    with region(), ThreadPoolExecutor() as pool:
+        assert pool.submit(torch.is_autocast_enabled, "cpu").result() is False
+        assert pool.submit(nn.Linear(4, 1), torch.randn(2, 4)).result().dtype is torch.float32
+
+
+def test_a_scaled_loss_in_float32_changes_nothing() -> None:  # AMP504
+    grads = []
+    for on in (False, True):
+        torch.manual_seed(0)
+        model, scale = nn.Linear(4, 1), scaler(enabled=on)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        scale.scale(model(torch.randn(8, 4)).square().mean()).backward()
+        scale.step(optimizer)
+        scale.update()
+        grads.append(model.weight.detach())
+    assert torch.equal(*grads)
+
+
 @pytest.mark.filterwarnings("ignore:.*torch.jit.trace.*:DeprecationWarning")
 def test_tracing_needs_a_region_without_cache() -> None:  # AMP513
     model, x = nn.Linear(4, 1), torch.randn(2, 4)
@@ -147,3 +168,31 @@ def test_a_sum_of_losses_keeps_their_graphs(detached: bool) -> None:  # AMP606
         loss.backward()
         total = total + (loss.detach() if detached else loss)
     assert total.requires_grad is not detached
+
+
+def test_half_weights_stop_the_scaler() -> None:  # AMP605
+    model, scale = nn.Linear(4, 1), scaler()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    assert model.half() is model
+    scale.scale(model(torch.randn(2, 4).half()).sum()).backward()
+    with pytest.raises(ValueError, match="Attempting to unscale FP16 gradients"):
+        scale.step(optimizer)
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_checkpoints_recompute_under_autocast(reentrant: bool) -> None:  # AMP511
+    seen, layer = [], nn.Linear(4, 4)
+
+    def block(x: torch.Tensor) -> torch.Tensor:
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return layer(x)
+
+    with region():
+        output = checkpoint(block, torch.randn(2, 4, requires_grad=True), use_reentrant=reentrant)
+    output.float().sum().backward()
+    assert seen == [True, True]
+
+
+@pytest.mark.parametrize("kind", ["xpu", "mps"])
+def test_other_devices_have_no_amp(kind: str) -> None:  # AMP709
+    assert not hasattr(getattr(torch, kind), "amp")

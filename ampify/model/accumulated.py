@@ -78,8 +78,12 @@ def _alive(step: TrainingStep, forward: Forward, loss: cst.BaseExpression) -> bo
     place = step.code.flow.place(loss)
     assert place is not None
     there = step.code.flow.reaching(place, blocks.small_statement_of(step.tree, loss))
-    known = [d for d in there if d.how in (How.ASSIGN, How.UNPACK, How.CHANGE) and d.node in forward.sliced]
+    known = [d for d in there if isinstance(d.node, cst.AugAssign) or _computed(d, forward)]
     return bool(there) and len(known) == len(there) and not any(map(_cut, there))
+
+
+def _computed(d: Definition, forward: Forward) -> bool:
+    return d.how in (How.ASSIGN, How.UNPACK, How.CHANGE) and d.node in forward.sliced
 
 
 def _cut(d: Definition) -> bool:

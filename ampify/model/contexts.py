@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import libcst as cst
 
 from ampify.model.step import Code
+from ampify.syntax.names import Bound
 from ampify.syntax.walk import keyword, walk
 
 Region = cst.With | cst.Decorator
@@ -44,6 +45,17 @@ def options(code: Code, call: cst.Call, name: str) -> Iterator[cst.BaseExpressio
         for inner in walk(binding.value) if binding.value is not None else ():
             if isinstance(inner, cst.Call) and (value := keyword(inner, name)) is not None:
                 yield value
+
+
+def made_here(code: Code, region: Region) -> cst.Call | None:
+    """The call in the head of a region that makes its one context, where it is autocast itself that is called."""
+    match casts(code, region):
+        case [cst.Call(func=func) as call]:
+            bound = code.tree.names.scope[func].lookup(func.value) if isinstance(func, cst.Name) else []
+            paths = code.amp.paths(func)
+            sure = bool(paths) and all(p.startswith("torch.") and p.endswith(".autocast") for p in paths)
+            return call if sure and all(b.how is Bound.IMPORT for b in bound) else None
+    return None
 
 
 def disabled(code: Code, region: Region) -> bool:

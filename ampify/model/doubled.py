@@ -10,7 +10,6 @@ import libcst as cst
 from ampify.model.frameworks import FRAMEWORKS, Framework
 from ampify.model.step import Act, Backward, FileModel, OptimizerStep, TrainingStep
 from ampify.source.text import Span
-from ampify.syntax.walk import walk
 
 _ON = {"mixed_precision": {"fp16"}, "precision": {"16", "16-mixed"}, "fp16": {"True"}}
 """What asks a framework for float16, by argument."""
@@ -53,7 +52,7 @@ def _automatic(model: FileModel, step: TrainingStep) -> Iterator[Doubled]:
     for cls in model.frameworks.classes:
         framework = next((f for f in FRAMEWORKS if "LightningModule" in f.names(cls.bases) & {*f.derives}), None)
         node = next((c for c in model.code.flow.classes if model.code.tree.span(c.name) == cls.span), None)
-        if framework is None or node is None or _by_hand(node):
+        if framework is None or node is None or _by_hand(model):
             continue
         acts: list[Backward | OptimizerStep] = [*step.every(Backward), *step.every(OptimizerStep)]
         for act in acts:
@@ -66,6 +65,6 @@ def _trains(function: cst.CSTNode) -> bool:
     return isinstance(function, cst.FunctionDef) and function.name.value == "training_step"
 
 
-def _by_hand(cls: cst.ClassDef) -> bool:
-    """Whether a class does its own optimization."""
-    return any(isinstance(n, cst.Name) and n.value == "automatic_optimization" for n in walk(cls))
+def _by_hand(model: FileModel) -> bool:
+    """Whether a class of the program, maybe a base of the one at hand, does its own optimization."""
+    return any(isinstance(n, cst.Name) and n.value == "automatic_optimization" for n in model.code.amp.nodes)

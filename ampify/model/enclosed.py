@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import libcst as cst
 
 from ampify.model.contexts import Region, disabled, keeps_casts
+from ampify.model.flow import Place
+from ampify.model.grad_mode import gradless
 from ampify.model.origins import Origins, related
 from ampify.model.regions import region_of, tail_of
 from ampify.model.roles import Role
@@ -48,20 +51,30 @@ def steps_inside(step: TrainingStep) -> Iterator[Stale]:
     for act in step.every(OptimizerStep):
         region = region_of(step.code, act.node)
         if region is not None and region not in around and keeps_casts(step.code, region):
-            again = _again(step.code, region, act)
+            again = _again(step, region, act)
             if region not in found or (found[region].again is None and again is not None):
                 found[region] = Stale(act, region, again, tuple(tail_of(step, act.node, region)))
     yield from found.values()
 
 
-def _again(code: Code, region: cst.With, act: OptimizerStep) -> cst.Call | None:
-    """The first call below a step of a module that is called above it, too."""
-    origins, at = Origins(code), code.tree.span(act.node).start
+def _again(step: TrainingStep, region: cst.With, act: OptimizerStep) -> cst.Call | None:
+    """The first call below a step of a module that it changes and that is called above it, too."""
+    code, origins, at = step.code, Origins(step.code), step.tree.span(act.node).start
     calls = [n for n in walk_scope(region.body) if isinstance(n, cst.Call) and code.roles.of(n.func) is Role.MODULE]
-    calls = [c for c in calls if region_of(code, c) is not None]
-    above = [origins.of(c.func) for c in calls if code.tree.span(c).start < at]
-    below = (c for c in calls if code.tree.span(c).start > at and not code.flow.exclusive(act.node, c))
-    return next((c for c in below if any(related(origins.of(c.func), places) for places in above)), None)
+    ran = [(c, origins.of(c.func)) for c in calls if region_of(code, c) is not None]
+    above = frozenset(p for c, places in ran if code.tree.span(c).start < at for p in places)
+    below = ((c, p) for c, p in ran if code.tree.span(c).start > at and not code.flow.exclusive(act.node, c))
+    changed = _changed(step, act, origins)
+    return next((c for c, p in below if related(p, above) and (changed is None or related(p, changed))), None)
+
+
+def _changed(step: TrainingStep, act: OptimizerStep, origins: Origins) -> frozenset[Place] | None:
+    """The modules whose weights a step changes; None: all, where there is but one optimizer."""
+    flow, places = step.code.flow, origins.of(act.optimizer)
+    made = [d.value for p in places for d in flow.assigned(p) if isinstance(d.value, cst.Call) and d.value.args]
+    owned = frozenset(q for call in made for m in step.context.modules(call.args[0].value) for q in origins.of(m))
+    alone = all(related(origins.of(other.optimizer), places) for other in step.every(OptimizerStep))
+    return None if alone and not owned else owned
 
 
 def frozen_loops(step: TrainingStep) -> Iterator[Frozen]:
@@ -69,16 +82,32 @@ def frozen_loops(step: TrainingStep) -> Iterator[Frozen]:
     seen: set[cst.CSTNode] = set()
     stepping = {n: act for act in step.every(OptimizerStep) for path in _upwards(step.code, act.node) for n in path}
     for act in step.every(Backward):
-        for path in _upwards(step.code, act.node):
-            loops = [(i, n) for i, n in enumerate(path) if isinstance(n, Loop) and n in stepping]
-            if not loops:
-                continue
-            inner, loop = loops[0]
-            region = next((n for n in path[inner:] if isinstance(n, Region) and keeps_casts(step.code, n)), None)
-            off = any(isinstance(n, Region) and disabled(step.code, n) for n in path)
-            if region is not None and region not in seen and not off:
-                seen.add(region)
-                yield Frozen(loop, region, stepping[loop])
+        around = [_around_loop(step, path, stepping) for path in _upwards(step.code, act.node)]
+        if not all(around) and _conditional(step.code, act):  # evaluation may go another way through the same loop
+            continue
+        for found in around:
+            if found is not None and found.region not in seen:
+                seen.add(found.region)
+                yield found
+
+
+def _around_loop(
+    step: TrainingStep, path: list[cst.CSTNode], stepping: dict[cst.CSTNode, OptimizerStep]
+) -> Frozen | None:
+    """The region around the innermost loop of a path that holds a step as well."""
+    found = ((i, n) for i, n in enumerate(path) if isinstance(n, Loop) and n in stepping)
+    inner, loop = next(found, (0, None))
+    off = any(isinstance(n, Region) and disabled(step.code, n) for n in path)
+    if loop is None or off:
+        return None
+    region = next((n for n in path[inner:] if isinstance(n, Region) and keeps_casts(step.code, n)), None)
+    return Frozen(loop, region, stepping[loop]) if region is not None else None
+
+
+def _conditional(code: Code, act: Backward) -> bool:
+    function = code.flow.function(act.node)
+    parents = itertools.takewhile(lambda parent: parent is not function, code.tree.parents(act.node))
+    return any(isinstance(parent, cst.If) for parent in parents)
 
 
 def under_autocast(code: Code, node: cst.CSTNode) -> bool:
@@ -91,6 +120,7 @@ def _upwards(code: Code, node: cst.CSTNode, above: tuple[cst.CSTNode, ...] = ())
     function = code.flow.function(node)
     here = [*_around(code, node)]
     sites = code.flow.sites.get(function, []) if isinstance(function, cst.FunctionDef) else []
+    sites = [site for site in sites if not gradless(code.tree, site)]
     if not sites or function in above or len(above) == _DEEP:
         yield here
         return

@@ -72,10 +72,23 @@ def _training(step: TrainingStep) -> Iterator[cst.For]:
 
 def _words(loop: cst.For) -> set[str]:
     """The words in the names of what a loop goes over."""
-    chains = [
-        dotted(node)[-1] for node in walk(loop.iter) if isinstance(node, cst.Name | cst.Attribute) if dotted(node)
-    ]
-    return {word.lower() for name in chains for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)}
+    return {word.lower() for name in _names(loop.iter) for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)}
+
+
+def _names(data: cst.BaseExpression) -> Iterator[str]:
+    """The names of data, `enumerate`, `tqdm` and the like looked through; what says how often is none."""
+    match data:
+        case cst.Name() | cst.Attribute() if chain := dotted(data):
+            yield chain[-1]
+        case cst.Call(func=cst.Name(value="range" | "eval" | "count")):
+            return
+        case cst.Call(func=cst.Name(value="zip"), args=args):
+            yield from (name for arg in args for name in _names(arg.value))
+        case cst.Call(func=func, args=args):
+            yield from (dotted(func) or ("",))[-1:]
+            yield from (name for arg in args[:1] if arg.keyword is None for name in _names(arg.value))
+        case cst.Subscript(value=value, slice=[cst.SubscriptElement(slice=cst.Index(value=cst.SimpleString() as key))]):
+            yield from (*_names(value), str(key.evaluated_value))
 
 
 def _nested(code: Code, loop: cst.For) -> bool:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import libcst as cst
 
 from ampify.model.contexts import Region, casts, disabled, keeps_casts
-from ampify.model.flow import Place
 from ampify.model.grad_mode import gradless
 from ampify.model.origins import Origins, related
+from ampify.model.plain import is_plain
 from ampify.model.regions import region_of
 from ampify.model.roles import Role
 from ampify.model.step import Code, FileModel
@@ -19,9 +19,6 @@ from ampify.syntax.walk import dotted, walk, walk_scope
 
 _CAPTURES = {"torch.cuda.make_graphed_callables", "torch.cuda.graphs.make_graphed_callables"}
 _TRACES = {"torch.jit.trace", "torch.jit.trace_module"}
-_FULL = {"to", "cuda", "cpu", "train", "eval", "float"}
-"""Methods of a module that leave its weights in float32 and trainable."""
-_LIBRARIES = ("torch.nn.", "torchvision.models.")
 _PLAIN = {"staticmethod", "classmethod", "torch.no_grad", "torch.inference_mode", "torch.enable_grad"}
 """Decorators that leave a generator function one."""
 
@@ -41,11 +38,10 @@ class Suspended:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Captured:
-    """A call that captures a graph in a region that keeps casts; ``maker`` makes the context, where it stands there."""
+    """A call that captures a graph in a region that keeps casts."""
 
     call: cst.Call
     region: cst.With
-    maker: cst.Call | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,35 +103,10 @@ def captured(model: FileModel) -> Iterator[Captured]:
     code = model.code
     for call in code.flow.calls if code.amp.regions else ():
         paths = code.tree.names.imported(call.func)
-        traced = bool(paths & _TRACES) and bool(call.args) and _trainable(code, call.args[0].value)
+        traced = bool(paths & _TRACES) and bool(call.args) and is_plain(code, call.args[0].value)
         region = region_of(code, call) if traced or paths & _CAPTURES else None
         if region is not None and keeps_casts(code, region):
-            made = [cast for cast in casts(code, region) if isinstance(cast, cst.Call)]
-            direct = [c for c in made if code.amp.makes_autocast(c.func)]
-            yield Captured(call, region, direct[0] if len(direct) == len(casts(code, region)) == 1 else None)
-
-
-def _trainable(code: Code, module: cst.BaseExpression) -> bool:
-    """Whether a module surely has float32 weights that want gradients: no cast of others is kept."""
-    match module:
-        case cst.Call(func=cst.Attribute(value=inner, attr=cst.Name(value=name))) if name in _FULL:
-            moved = all(a.keyword is None and not code.tree.names.imported(a.value) for a in module.args)
-            return moved and _trainable(code, inner)
-        case cst.Call(func=func):
-            made = any(p.startswith(_LIBRARIES) for p in code.tree.names.imported(func))
-            return made or isinstance(code.flow.named(func), cst.ClassDef)
-        case cst.Name() | cst.Attribute() if (place := code.flow.place(module)) is not None:
-            given = [d.value for d in code.flow.assigned(place)]
-            kept = _methods(code, place) <= _FULL
-            return kept and bool(given) and all(v is not None and _trainable(code, v) for v in given)
-    return False
-
-
-def _methods(code: Code, place: Place) -> set[str]:
-    """The methods that are called of what is kept at a place, and of its parts."""
-    calls = (call.func for call in code.flow.calls if isinstance(call.func, cst.Attribute))
-    owners = ((func.attr.value, code.flow.place(func.value)) for func in calls)
-    return {name for name, owner in owners if owner is not None and owner.touches(place)}
+            yield Captured(call, region)
 
 
 # ---------------------------------------------------------------------- nested regions

@@ -10,6 +10,7 @@ import libcst as cst
 from ampify.model import vocabulary as words
 from ampify.model.acts import Acts
 from ampify.model.devices import accelerated
+from ampify.model.engines import engine_obstacles
 from ampify.model.flow import Place
 from ampify.model.forward import Forward
 from ampify.model.grad_mode import gradless
@@ -43,6 +44,7 @@ class Obstacles:
         )  # fmt: skip
         for check in checks:
             yield from check()
+        yield from engine_obstacles(self.acts, self.step, self.forward.islands)
         yield from self.forward.obstacles
 
     def _at(self, code: str, node: cst.CSTNode, reason: str) -> Obstacle:

@@ -59,8 +59,13 @@ def _moves(code: Code) -> Iterator[tuple[cst.Call, cst.BaseExpression | None]]:
                 yield call, None
             case cst.Attribute(value=owner, attr=cst.Name(value="to")) if code.roles.of(owner) is Role.MODULE:
                 given = keyword(call, "device") or next((a.value for a in call.args if a.keyword is None), None)
-                if given is not None and not _is_dtype(code, given):
+                if given is not None and not _is_dtype(code, given) and not _puts_away(given):
                     yield call, given
+
+
+def _puts_away(device: cst.BaseExpression) -> bool:
+    """``model.to("cpu")``: so models are put away, or saved, after they have run elsewhere."""
+    return isinstance(device, cst.SimpleString) and device.evaluated_value == "cpu"
 
 
 def _is_dtype(code: Code, node: cst.BaseExpression) -> bool:

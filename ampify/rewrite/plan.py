@@ -124,8 +124,8 @@ class Decision:
 
 
 _ORDER = (
-    "AMP010", "AMP016", "AMP013", "AMP011", "AMP012", "AMP015", "AMP014", "AMP019", "AMP020", "AMP021", "AMP018",
-    "AMP017",
+    "AMP710", "AMP707", "AMP010", "AMP016", "AMP013", "AMP011", "AMP012", "AMP015", "AMP014", "AMP019", "AMP020",
+    "AMP021", "AMP018", "AMP017",
 )  # fmt: skip
 """What says most about a step comes first: that its optimizer takes closures, before that its calls are not seen."""
 

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 import libcst as cst
 
+from ampify.model.contexts import Region, made_here
 from ampify.model.left_region import HalfLossOutside
-from ampify.model.misplaced import Captured, Nested
+from ampify.model.misplaced import Nested
+from ampify.model.step import Code
 from ampify.model.whereabouts import Elsewhere
 from ampify.rewrite import edit
 from ampify.rewrite.prove import SameErasure
@@ -43,12 +45,12 @@ def _indented(tree: Tree, found: HalfLossOutside, shallow: int, unit: str) -> It
             yield edit.insert(source.line_starts[line - 1], unit)
 
 
-def without_cache(tree: Tree, found: Captured) -> Fix | None:
-    """``cache_enabled=False`` for the region around a capture."""
-    if found.maker is None:
+def without_cache(code: Code, region: Region, applicability: Applicability = Applicability.SAFE) -> Fix | None:
+    """``cache_enabled=False`` for a region, so that each use of a weight casts it as it is then."""
+    if (maker := made_here(code, region)) is None or any(argument.star for argument in maker.args):
         return None
-    made = edit.argument(tree, found.maker, "cache_enabled=False")
-    return Fix("Pass `cache_enabled=False` to autocast", (made,), proof=SameErasure())
+    made = edit.argument(code.tree, maker, "cache_enabled=False")
+    return Fix("Pass `cache_enabled=False` to autocast", (made,), applicability, SameErasure())
 
 
 def unnested(tree: Tree, found: Nested) -> Fix | None:

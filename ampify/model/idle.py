@@ -1,0 +1,44 @@
+"""Scalers that scale losses of programs in which nothing is ever in half precision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import libcst as cst
+
+from ampify.model.plain import is_plain
+from ampify.model.roles import Role
+from ampify.model.step import Backward, Code, TrainingStep
+from ampify.model.switches import Switches
+
+_LOW = {
+    "autocast", "half", "float16", "bfloat16", "fp16", "bf16", "HalfTensor", "amp_autocast", "set_autocast_enabled",
+    "set_default_dtype", "apex",
+}  # fmt: skip
+"""Names and strings of programs that may have something in half precision."""
+
+
+def idle_scalers(step: TrainingStep) -> Iterator[Backward]:
+    """The first scaled backward of a step, where all modules of the step are seen and in float32."""
+    scaled = [act for act in step.every(Backward) if act.scaler is not None]
+    if scaled and not Switches(step.code).off and not any(_is_low(step.code, node) for node in step.code.amp.nodes):
+        modules = _modules(step)
+        if modules and all(is_plain(step.code, module) for module in modules):
+            yield scaled[0]
+
+
+def _is_low(code: Code, node: cst.CSTNode) -> bool:
+    match node:
+        case cst.Name(value=name):
+            return name in _LOW and not isinstance(code.tree.names.parent[node], cst.ImportAlias)
+        case cst.SimpleString():
+            return str(node.evaluated_value) in _LOW
+    return False
+
+
+def _modules(step: TrainingStep) -> list[cst.BaseExpression]:
+    """What the functions of a step run, and those that they call."""
+    flow = step.code.flow
+    functions = {*step.functions} | {g for f in step.functions for g in flow.reachable(f)}
+    calls = (n for f in functions for n in flow.body[f] if isinstance(n, cst.Call))
+    return [c.func for c in calls if step.code.roles.of(c.func) is Role.MODULE]
