@@ -120,7 +120,12 @@ def needless(model: FileModel) -> Iterator[Needless]:
 
 def regions_of(code: Code, act: Backward) -> list[cst.With]:
     """The autocast regions in which a loss, or what it is made of, was computed."""
-    nodes = [act.loss, *_sources(code, act.loss, act.node)]
+    return regions_behind(code, act.loss, act.node)
+
+
+def regions_behind(code: Code, value: cst.BaseExpression, at: cst.CSTNode) -> list[cst.With]:
+    """The autocast regions in which ``value``, as it is at a node, or what it is made of, was computed."""
+    nodes = [value, *_sources(code, value, at)]
     return [*dict.fromkeys(region for node in nodes if (region := region_of(code, node)) is not None)]
 
 
