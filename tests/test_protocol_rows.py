@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from textwrap import indent
 
 import pytest
-from test_protocol import FORWARD, GAN, HEAD, SCALER, WHOLE, loop
+from test_protocol import FORWARD, GAN, HEAD, LOOPS, SCALER, WHOLE, loop
 
 from ampify.config import Settings
-from ampify.diagnostic import Diagnostic
+from ampify.diagnostic import Diagnostic, Severity
 from ampify.inspection import Inspection
 from ampify.rule import load
 
@@ -294,6 +295,12 @@ def test_gradients_of_a_frozen_model_do_not_wait_for_the_next_iteration() -> Non
 
 def test_a_configuration_in_which_nothing_is_trained_is_not_meant() -> None:
     assert found(FROZEN.replace("    scaler.step(other)\n", "    if train_other:\n        scaler.step(other)\n")) == []
+
+
+@pytest.mark.parametrize("path", sorted(LOOPS.glob("*.amp.py")), ids=lambda path: path.stem)
+def test_converted_loops_follow_the_protocol(path: Path) -> None:
+    report = Inspection(str(path), Settings(), FAMILY).look(path.read_text("utf-8"))
+    assert not [d for d in report.diagnostics if d.severity >= Severity.WARNING]
 
 
 METHOD = HEAD + SCALER + "def training_step(i, x, y):\n" + indent(FORWARD, "    ")
