@@ -263,6 +263,41 @@ def test_an_optimizer_that_a_library_gives_back_may_unscale_by_itself() -> None:
     assert found(loop("scaler.scale(loss).backward()\noptimizer.step()\n", made)) == []
 
 
+EPOCHS = (
+    HEAD
+    + SCALER
+    + """\
+
+def train(config):
+    for i, (x, y) in enumerate(loader):
+        with torch.autocast("cuda"):
+            loss = criterion(model(x), y)
+        if config.parts > 1:
+            scaler.scale(loss).backward()
+            if config.clip:
+                scaler.unscale_(optimizer)
+            if (i + 1) % config.parts == 0:
+                scaler.step(optimizer)
+                scaler.update()
+        else:
+            optimizer.zero_grad()
+            scaler.scale(loss).backward()
+            if config.clip:
+                scaler.unscale_(optimizer)  # right
+            scaler.step(optimizer)
+            scaler.update()
+
+
+for epoch in range(3):
+    train(config)
+"""
+)
+
+
+def test_a_configuration_is_the_same_in_all_epochs() -> None:
+    assert found(EPOCHS) == [("AMP208", "scaler.unscale_(optimizer)")]
+
+
 FROZEN = """\
 import torch
 

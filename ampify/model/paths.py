@@ -67,7 +67,7 @@ class Script(Generic[S]):
 
     happenings: dict[cst.CSTNode, list[object]]
     advance: Callable[[World[S], object], S]
-    lap: Callable[[World[S]], S]
+    lap: Callable[[World[S], cst.CSTNode], S]
     decide: Callable[[cst.BaseExpression], bool | None]
     dead: set[cst.CSTNode] = field(default_factory=set)
     laps: set[cst.CSTNode] = field(default_factory=set)
@@ -179,7 +179,7 @@ class Paths(Generic[S]):
             through |= ways
             around = _simplified(ways.on | ways.again)
             if node in self.script.laps:
-                around = frozenset(World(self.script.lap(w), w.facts) for w in around)
+                around = frozenset(World(self.script.lap(w, node), w.facts) for w in around)
             fresh = frozenset(around - seen)
         after = _simplified(through.on | through.again)
         if isinstance(node, cst.While):
