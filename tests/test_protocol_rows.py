@@ -136,6 +136,20 @@ def test_reported(body: str, expected: list[tuple[str, str]]) -> None:
     assert found(loop(body)) == expected
 
 
+SAFE = {"AMP203", "AMP205", "AMP207", "AMP209", "AMP212"}
+UNSAFE = SAFE | {"AMP213"}
+
+
+@pytest.mark.parametrize("body", [body for body, _ in WRONG.values()], ids=WRONG)
+@pytest.mark.parametrize("unsafe", [False, True])
+def test_a_fix_leaves_nothing_to_report(body: str, unsafe: bool) -> None:
+    text = loop(body)
+    codes = {code for code, _ in found(text)}
+    report = Inspection("train.py", Settings(unsafe_fixes=unsafe), FAMILY).mend(text)
+    assert report.after == text or report.diagnostics == ()
+    assert report.after != text or not codes <= (UNSAFE if unsafe else SAFE)
+
+
 RIGHT = {
     "the test stands around both": (
         "scaler.scale(loss / 4).backward()\nif i % 4 == 3:\n    scaler.unscale_(optimizer)\n"

@@ -240,7 +240,17 @@ class _Run:
 
     def _lap(self, world: World[State], loop: cst.CSTNode | None = None) -> State:
         event = E.EPOCH if loop is not None and self.scaling.over_epochs(loop) else E.LAP
-        return replace(self._next(world, None, event), round=())
+        state = self._next(world, None, event)
+        return replace(
+            state,
+            round=(),
+            step=state.step if state.stage is S.STALE else None,
+            last=None,
+            unscale=state.unscale if state.stage in (S.CARRIED, S.LEFT) else None,
+            update=state.update if state.gradients is G.RESCALED else None,
+            clear=None,
+            leave=state.leave if state.stage is S.LEFT else None,
+        )
 
     def _advance(self, world: World[State], happening: object) -> State:
         assert isinstance(happening, tuple)
