@@ -169,7 +169,9 @@ class Runs:
         return any(b.function is self.flow.function(statement) for b in self.forward.backwards)
 
     def _only_forward(self, loop: cst.For | cst.While) -> bool:
-        """A loop goes whole under autocast if all it does is feed the loss; others are entered."""
+        """A loop goes whole under autocast if all it does is feed the loss; others, and rollouts, are entered."""
+        if gradless(self.tree, loop):
+            return False
         small = [n for n in self.flow.inside(loop.body) if isinstance(n, cst.BaseSmallStatement)]
         return all(
             n in self.forward.statements or isinstance(n, cst.Continue | cst.Break | cst.Pass) for n in small
@@ -182,7 +184,7 @@ class Runs:
             if self.islands.island(small):
                 found += self.islands.inputs(small)[0]
             found += [
-                Hoist(act.loss if isinstance(act, Backward) else act.outputs, to_float=False)
+                Hoist(act.loss if isinstance(act, Backward) else act.outputs, "loss")
                 for act in self._acts_of(small)
                 if (isinstance(act, Backward) and act in self.forward.backwards and self.inline(act.loss))
                 or (isinstance(act, InnerGradient) and small in self.forward.statements and self.inline(act.outputs))
