@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from textwrap import indent
 
 import pytest
-from test_protocol import FORWARD, GAN, HEAD, SCALER, WHOLE, loop
+from test_protocol import FORWARD, GAN, HEAD, LOOPS, SCALER, WHOLE, loop
 
 from ampify.config import Settings
-from ampify.diagnostic import Diagnostic
+from ampify.diagnostic import Diagnostic, Severity
 from ampify.inspection import Inspection
 from ampify.rule import load
 
@@ -133,6 +134,20 @@ WRONG = {
 @pytest.mark.parametrize(("body", "expected"), WRONG.values(), ids=WRONG)
 def test_reported(body: str, expected: list[tuple[str, str]]) -> None:
     assert found(loop(body)) == expected
+
+
+SAFE = {"AMP203", "AMP205", "AMP207", "AMP209", "AMP212"}
+UNSAFE = SAFE | {"AMP213"}
+
+
+@pytest.mark.parametrize("body", [body for body, _ in WRONG.values()], ids=WRONG)
+@pytest.mark.parametrize("unsafe", [False, True])
+def test_a_fix_leaves_nothing_to_report(body: str, unsafe: bool) -> None:
+    text = loop(body)
+    codes = {code for code, _ in found(text)}
+    report = Inspection("train.py", Settings(unsafe_fixes=unsafe), FAMILY).mend(text)
+    assert report.after == text or report.diagnostics == ()
+    assert report.after != text or not codes <= (UNSAFE if unsafe else SAFE)
 
 
 RIGHT = {
@@ -262,6 +277,41 @@ def test_an_optimizer_that_a_library_gives_back_may_unscale_by_itself() -> None:
     assert found(loop("scaler.scale(loss).backward()\noptimizer.step()\n", made)) == []
 
 
+EPOCHS = (
+    HEAD
+    + SCALER
+    + """\
+
+def train(config):
+    for i, (x, y) in enumerate(loader):
+        with torch.autocast("cuda"):
+            loss = criterion(model(x), y)
+        if config.parts > 1:
+            scaler.scale(loss).backward()
+            if config.clip:
+                scaler.unscale_(optimizer)
+            if (i + 1) % config.parts == 0:
+                scaler.step(optimizer)
+                scaler.update()
+        else:
+            optimizer.zero_grad()
+            scaler.scale(loss).backward()
+            if config.clip:
+                scaler.unscale_(optimizer)  # right
+            scaler.step(optimizer)
+            scaler.update()
+
+
+for epoch in range(3):
+    train(config)
+"""
+)
+
+
+def test_a_configuration_is_the_same_in_all_epochs() -> None:
+    assert found(EPOCHS) == [("AMP208", "scaler.unscale_(optimizer)")]
+
+
 FROZEN = """\
 import torch
 
@@ -294,6 +344,12 @@ def test_gradients_of_a_frozen_model_do_not_wait_for_the_next_iteration() -> Non
 
 def test_a_configuration_in_which_nothing_is_trained_is_not_meant() -> None:
     assert found(FROZEN.replace("    scaler.step(other)\n", "    if train_other:\n        scaler.step(other)\n")) == []
+
+
+@pytest.mark.parametrize("path", sorted(LOOPS.glob("*.amp.py")), ids=lambda path: path.stem)
+def test_converted_loops_follow_the_protocol(path: Path) -> None:
+    report = Inspection(str(path), Settings(), FAMILY).look(path.read_text("utf-8"))
+    assert not [d for d in report.diagnostics if d.severity >= Severity.WARNING]
 
 
 METHOD = HEAD + SCALER + "def training_step(i, x, y):\n" + indent(FORWARD, "    ")

@@ -87,6 +87,12 @@ def step_of_list(loop: Loop) -> None:
     loop.scaler.step([loop.optimizer])  # type: ignore[arg-type]
 
 
+def half_parameters(loop: Loop) -> None:
+    loop.weight.data = loop.weight.data.half()
+    loop.backward()
+    loop.scaler.unscale_(loop.optimizer)
+
+
 def set_to_int(loop: Loop) -> None:
     loop.backward()
     loop.scaler.step(loop.optimizer)
@@ -99,6 +105,7 @@ RAISES = {
     "AMP209": (unscale_after_step, "unscale_() is being called after step()."),
     "AMP211": (update_alone, "No inf checks were recorded prior to update."),
     "AMP216": (closure_by_name, "Closure use is not currently supported if GradScaler is enabled."),
+    "AMP217": (half_parameters, "Attempting to unscale FP16 gradients."),
     "AMP220": (backward_twice, "Trying to backward through the graph a second time"),
     "AMP221": (cleared, "No inf checks were recorded for this optimizer."),
     "AMP223": (strict, "The total norm of order 2.0 for gradients from `parameters` is non-finite"),

@@ -11,7 +11,7 @@ import libcst as cst
 from ampify.model.flow import How
 from ampify.model.regions import region_of
 from ampify.model.roles import Role
-from ampify.model.step import Backward, Code, FileModel, OptimizerStep, TrainingStep
+from ampify.model.step import Backward, Code, FileModel, GradientUse, OptimizerStep, TrainingStep
 from ampify.syntax import blocks
 from ampify.syntax.walk import keyword, walk
 
@@ -59,19 +59,20 @@ def unscaled(step: TrainingStep) -> Iterator[Unscaled]:
     if any(code.amp.is_scaler(n) for n in code.amp.nodes if isinstance(n, cst.Name | cst.Attribute | cst.Call)):
         return
     for act in step.every(Backward):
-        if act.by is None and not _weighed(code, act) and not _handed_on(code, act):
+        if act.by is None and not _weighed(step, act) and not _handed_on(code, act):
             for region in regions_of(code, act):
                 if computes_in(code, region) is Half.FLOAT16 and not _tests(code, region) & _denied(code, act.node):
                     yield Unscaled(act, region)
                     break
 
 
-def _weighed(code: Code, act: Backward) -> bool:
-    """Whether a loss is multiplied by something: perhaps that is a scale made by hand."""
-    values = [act.loss, *_sources(code, act.loss, act.node)]
-    return any(
-        isinstance(n, cst.BinaryOperation) and isinstance(n.operator, cst.Multiply) for v in values for n in walk(v)
-    )
+def _weighed(step: TrainingStep, act: Backward) -> bool:
+    """Whether a loss is multiplied by something, and gradients are changed by hand: perhaps a scale, there and back."""
+    if not any(not use.clips for use in step.every(GradientUse)):
+        return False
+    values = [act.loss, *_sources(step.code, act.loss, act.node)]
+    products = (n for v in values for n in walk(v) if isinstance(n, cst.BinaryOperation))
+    return any(isinstance(n.operator, cst.Multiply) for n in products)
 
 
 def _handed_on(code: Code, act: Backward) -> bool:
@@ -120,7 +121,12 @@ def needless(model: FileModel) -> Iterator[Needless]:
 
 def regions_of(code: Code, act: Backward) -> list[cst.With]:
     """The autocast regions in which a loss, or what it is made of, was computed."""
-    nodes = [act.loss, *_sources(code, act.loss, act.node)]
+    return regions_behind(code, act.loss, act.node)
+
+
+def regions_behind(code: Code, value: cst.BaseExpression, at: cst.CSTNode) -> list[cst.With]:
+    """The autocast regions in which ``value``, as it is at a node, or what it is made of, was computed."""
+    nodes = [value, *_sources(code, value, at)]
     return [*dict.fromkeys(region for node in nodes if (region := region_of(code, node)) is not None)]
 
 

@@ -67,7 +67,7 @@ class Script(Generic[S]):
 
     happenings: dict[cst.CSTNode, list[object]]
     advance: Callable[[World[S], object], S]
-    lap: Callable[[World[S]], S]
+    lap: Callable[[World[S], cst.CSTNode], S]
     decide: Callable[[cst.BaseExpression], bool | None]
     dead: set[cst.CSTNode] = field(default_factory=set)
     laps: set[cst.CSTNode] = field(default_factory=set)
@@ -81,6 +81,7 @@ class Paths(Generic[S]):
         self._busy = {p for node in script.happenings for p in (node, *tree.parents(node))}
         self._changed: dict[cst.CSTNode, frozenset[str]] = {}
         self._entered: list[Function] = []
+        self._ends: dict[tuple[Function, World[S], tuple[Function, ...]], frozenset[World[S]]] = {}
 
     def run(self, function: Function, state: S) -> frozenset[World[S]]:
         """The worlds at the end of ``function``, entered in ``state``."""
@@ -179,7 +180,7 @@ class Paths(Generic[S]):
             through |= ways
             around = _simplified(ways.on | ways.again)
             if node in self.script.laps:
-                around = frozenset(World(self.script.lap(w), w.facts) for w in around)
+                around = frozenset(World(self.script.lap(w, node), w.facts) for w in around)
             fresh = frozenset(around - seen)
         after = _simplified(through.on | through.again)
         if isinstance(node, cst.While):
@@ -218,10 +219,16 @@ class Paths(Generic[S]):
         after: set[World[S]] = set()
         for world in worlds:
             shared = frozenset(f for f in world.facts if f.text.startswith("self."))
-            for end in self._function(callee, frozenset({World(world.state, shared)})):
+            for end in self._ended(callee, World(world.state, shared)):
                 learned = frozenset(f for f in end.facts if f.text.startswith("self."))
                 after.add(World(end.state, (world.facts - shared) | learned))
         return _simplified(frozenset(after))
+
+    def _ended(self, callee: cst.FunctionDef, world: World[S]) -> frozenset[World[S]]:
+        key = (callee, world, tuple(self._entered))
+        if key not in self._ends:
+            self._ends[key] = self._function(callee, frozenset({world}))
+        return self._ends[key]
 
     def _forget_targets(self, node: cst.For | cst.With, worlds: frozenset[World[S]]) -> frozenset[World[S]]:
         targets = [node.target] if isinstance(node, cst.For) else [i.asname.name for i in node.items if i.asname]

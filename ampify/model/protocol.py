@@ -12,8 +12,9 @@ from enum import Enum, auto
 
 import libcst as cst
 
+from ampify.model.events import Event, Optimizer
 from ampify.model.paths import Fact, Paths, Script, World
-from ampify.model.scaling import Event, Optimizer, Scaling
+from ampify.model.scaling import Scaling
 from ampify.model.step import Act, Backward, GradientUse, OptimizerStep, TrainingStep, Update
 from ampify.model.violation import Violation, Wrong
 from ampify.syntax.blocks import Function
@@ -104,6 +105,8 @@ GRADIENTS: dict[tuple[Event, Gradients], tuple[Gradients, Wrong | None]] = {
     **{(E.HIDDEN, g): (G.NONE, None) for g in IDLE},
     **{(E.LAP, g): (G.NONE, None) for g in IDLE},
     (E.LAP, G.OUTDATED): (G.UNKNOWN, None),
+    **{(E.EPOCH, g): (G.NONE, None) for g in IDLE},
+    **{(E.EPOCH, g): (G.UNKNOWN, None) for g in (G.OUTDATED, G.TRUE)},
 }
 """What an event makes of gradients, and what is wrong about it; what is not listed changes nothing."""
 
@@ -121,7 +124,8 @@ STAGES: dict[tuple[Event, Stage], tuple[Stage, Wrong | None]] = {
     (E.UPDATE, S.READY): (S.READY, W.IDLE_UPDATE),
     (E.LEAVE, S.UNSCALED): (S.LEFT, None),
     (E.LAP, S.UNSCALED): (S.CARRIED, None),
-    (E.LAP, S.STEPPED): (S.STALE, None),
+    **{(e, S.STEPPED): (S.STALE, None) for e in (E.LAP, E.EPOCH)},
+    **{(E.EPOCH, s): (S.UNKNOWN, None) for s in (S.UNSCALED, S.CARRIED, S.LEFT)},
     **{(E.HIDDEN, s): (S.UNKNOWN, None) for s in S},
 }
 """The same for what the scaler has noted."""
@@ -234,8 +238,19 @@ class _Run:
             if isinstance(item, cst.FunctionDef) or (isinstance(item, Act) and (event := self.event(item)) is not None)
         ]
 
-    def _lap(self, world: World[State]) -> State:
-        return replace(self._next(world, None, E.LAP), round=())
+    def _lap(self, world: World[State], loop: cst.CSTNode | None = None) -> State:
+        event = E.EPOCH if loop is not None and self.scaling.over_epochs(loop) else E.LAP
+        state = self._next(world, None, event)
+        return replace(
+            state,
+            round=(),
+            step=state.step if state.stage is S.STALE else None,
+            last=None,
+            unscale=state.unscale if state.stage in (S.CARRIED, S.LEFT) else None,
+            update=state.update if state.gradients is G.RESCALED else None,
+            clear=None,
+            leave=state.leave if state.stage is S.LEFT else None,
+        )
 
     def _advance(self, world: World[State], happening: object) -> State:
         assert isinstance(happening, tuple)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from enum import Enum, auto
 from functools import cached_property
 
 import libcst as cst
 
+from ampify.model.events import Clear, Discarded, Event, Hidden, Leave, Optimizer
 from ampify.model.flow import Definition, How, Place
 from ampify.model.grad_mode import gradless
 from ampify.model.origins import Origins, related
@@ -27,74 +26,6 @@ _KEEPING = {"retain_graph", "create_graph", "inputs"}
 _SCALES = {"get_scale", "_scale"}
 
 
-class Event(Enum):
-    """What an act is to one optimizer."""
-
-    SCALED_BACKWARD = auto()
-    PLAIN_BACKWARD = auto()
-    SOME_BACKWARD = auto()
-    """It may or may not reach the parameters of this optimizer, or scale by itself."""
-    FOREIGN_BACKWARD = auto()
-    """Scaled by another scaler than the one that steps this optimizer."""
-    UNSCALE = auto()
-    CLIP = auto()
-    READ = auto()
-    WRITE = auto()
-    """Gradients are changed other than by a factor."""
-    CHANGE = auto()
-    """Gradients are changed or handed on: perhaps that unscales them."""
-    STEP = auto()
-    BARE_STEP = auto()
-    UPDATE = auto()
-    SET_SCALE = auto()
-    """``update(scale)``."""
-    LEAVE = auto()
-    """A jump leaves the iteration."""
-    CLEAR = auto()
-    HIDDEN = auto()
-    """Code that cannot be seen is given the scaler."""
-    LAP = auto()
-    """The next iteration begins."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Clear(Act):
-    """``zero_grad()``, or gradients set to None or zero by hand; ``owner`` has it called."""
-
-    owner: cst.BaseExpression | None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Hidden(Act):
-    """A call of a function that cannot be seen, with the scaler or the object that holds it as an argument."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Leave(Act):
-    """``continue`` or ``return`` that ends an iteration before its last statement."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Discarded(Act):
-    """``scaler.scale(loss)`` whose result nothing uses."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Optimizer:
-    """One optimizer of a step, however many names it has."""
-
-    places: frozenset[Place]
-    steps: tuple[OptimizerStep, ...]
-    scalers: frozenset[Place]
-    """Of the scaler that steps it."""
-    owned: frozenset[Place]
-    """The modules whose parameters it was made with; empty where that is not known."""
-    plural: bool = False
-    """It may be several objects, taken one after the other."""
-    wrapped: bool = False
-    """A function was given it and has given it back, perhaps as something else: what its step does is not known."""
-
-
 class Scaling:
     """The happenings of one step, and what they are to its optimizers."""
 
@@ -107,6 +38,7 @@ class Scaling:
         self._reached: dict[Backward, frozenset[Place]] = {}
         self._hides: dict[Backward, bool] = {}
         self._throws: dict[cst.Call, Discarded] = {}
+        self._epochs: dict[cst.CSTNode, bool] = {}
 
     # ------------------------------------------------------------------ optimizers
 
@@ -343,14 +275,32 @@ class Scaling:
     @cached_property
     def _changing(self) -> set[Place]:
         """What gets a value in the course of an iteration."""
-        called = {*self._reach} - {*self.roots}
-        inside = [*self.laps] or [*self.roots]
+        inside: list[cst.CSTNode] = [loop for loop in self.laps if not self.over_epochs(loop)] or [*self.roots]
+        called = {
+            f
+            for function in self._reach
+            for call, callee in self.acts.calls(function)
+            if any(self.tree.contains(i, call) for i in inside)
+            for f in (callee, *self._below(callee))
+        }
         return {
             d.place
             for found in self.flow.definitions.values()
             for d in found
-            if d.function in called or any(self.tree.contains(i, d.node) for i in inside)
+            if d.function in called or (d.how is not How.PARAM and any(self.tree.contains(i, d.node) for i in inside))
         }
+
+    def over_epochs(self, loop: cst.CSTNode) -> bool:
+        """Whether each round of a loop is a loop over steps."""
+        if loop not in self._epochs:
+            self._epochs[loop] = self._laps_in(loop)
+        return self._epochs[loop]
+
+    def _laps_in(self, loop: cst.CSTNode) -> bool:
+        """Whether another loop around a backward runs in this one."""
+        calls = (c for f in self._reach for call, c in self.acts.calls(f) if self.tree.contains(loop, call))
+        inner = [loop, *(f for callee in calls for f in (callee, *self._below(callee)))]
+        return any(lap is not loop and self.tree.contains(i, lap) for i in inner for lap in self.laps)
 
     @cached_property
     def _live(self) -> list[Backward]:
