@@ -56,7 +56,7 @@ class Styled(nn.Module):
     def __init__(self):
         super().__init__()
         self.net = model
-        self.tail = nn.Sequential(nn.Sequential(Norm()))
+        self.tail = nn.Sequential(nn.Sequential((Norm if log is not None else nn.Identity)()))
 
     def forward(self, x):
         out = self.net(x)
@@ -77,6 +77,27 @@ REFUSED = {
     "a normalization whose weight is filled in from outside": (
         "AMP021",
         NORM.format(weight="None", fill="for m in self.modules():\n            m.weight = out[0]"),
+    ),
+    "a module of a library that does not work in half precision": (
+        "AMP021",
+        """\
+from torch_geometric.nn import ARGVA, GAE
+
+
+class Pair(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.model = ARGVA(Net(), Net())
+
+
+pair = Pair().to(device)
+for x, y in data:
+    opt.zero_grad()
+    z = pair.model.encode(x)
+    loss = F.cross_entropy(z, y) + pair.model.reg_loss(z)
+    loss.backward()
+    opt.step()
+""",
     ),
     "a sparse matrix that is multiplied": (
         "AMP021",

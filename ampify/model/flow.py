@@ -114,7 +114,8 @@ class Flow:
         match node:
             case cst.Name(value=name):
                 scope = self.names.scope[node].find(name)
-                return Place(scope, (name,)) if scope else None
+                own = scope.node if scope else None  # of a class: what its instances have
+                return Place(self.family(own) if isinstance(own, cst.ClassDef) else scope, (name,)) if scope else None
             case cst.Attribute(value=cst.Name() as base, attr=cst.Name(value=name)) if cls := self.self_class(base):
                 return Place(self.family(cls), (name,))
             case cst.Attribute(value=base, attr=cst.Name(value=name)):

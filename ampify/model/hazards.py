@@ -14,7 +14,7 @@ from pathlib import Path
 
 import libcst as cst
 
-from ampify.model import gram, operators
+from ampify.model import gram, libraries, operators
 from ampify.model import vocabulary as words
 from ampify.model.dtypes import Dtypes
 from ampify.model.flow import How, Place
@@ -116,6 +116,8 @@ class Hazards:
 
     def _call(self, call: cst.Call) -> Iterator[Obstacle]:
         paths, text = self.forward.islands.stands_for(call.func), self.tree.text(call.func)
+        if (reason := self._of_library(call)) is not None:
+            yield self._at(call, reason)
         name = call.func.attr.value if isinstance(call.func, cst.Attribute) else ""
         if paths & words.BCE_FUNCTIONS or self.forward.islands.made_by(call.func) & words.BCE_MODULES:
             yield self._at(call, f"`{text}` takes probabilities, which raises under autocast (AMP401)")
@@ -136,6 +138,13 @@ class Hazards:
                     "is not decorated with `custom_fwd` and `custom_bwd`, so its tensors would differ in dtype (AMP510)"
                 )
                 yield self._at(call, f"the autograd function `{cls.name.value}` {reason}")
+
+    def _of_library(self, call: cst.Call) -> str | None:
+        """Why a module of a library, or a method of one, does not work in half precision."""
+        func = call.func
+        module = func.value if isinstance(func, cst.Attribute) and self.roles.of(func) is not Role.MODULE else func
+        made = (maker.func for maker in self._makers.of(module, drawn=True) if isinstance(maker, cst.Call))
+        return libraries.hazard(path for maker in made for path in self.flow.names.imported(maker))
 
     def _product(self, node: cst.CSTNode) -> Iterator[Obstacle]:
         """A Gram matrix adds up squares over all positions; what divides them comes after they have overflowed."""

@@ -116,12 +116,13 @@ class Islands:
                 )
                 if not inline and not self.forward.reads_low(arg.value, statement):
                     continue
+                exact = self._exact(call, arg)
                 if not self._takes_tensor(call, arg):
                     reason = f"`{self.tree.text(arg.value)}` may be no tensor, and the loss needs it in float32"
                     self.forward.obstacles.append(Obstacle("AMP021", self.tree.span(arg), reason))
                 elif inline:
-                    hoists.append(Hoist(arg.value, to_float=True))
-                else:
+                    hoists.append(Hoist(arg.value, "output", to_float=not exact))
+                elif not exact:
                     floats.append(arg.value)
         covered = {id(n) for hoist in hoists for n in walk(hoist.expression)}
         stray = [c for c in calls if self.forward.runs_module(c) and id(c) not in covered]
@@ -129,6 +130,16 @@ class Islands:
             reason = "the inputs of a loss that autocast forbids cannot be computed before it"
             self.forward.obstacles.append(Obstacle("AMP021", self.tree.span(statement), reason))
         return hoists, floats
+
+    def _exact(self, call: cst.Call, arg: cst.Arg) -> bool:
+        """Whether an argument is a probability out of a sigmoid that is in sight, and so runs in float32."""
+        direct = self.flow.names.imported(call.func) | self.made_by(call.func)
+        if arg is not call.args[0] or not direct & (words.BCE_FUNCTIONS | words.BCE_MODULES):
+            return False
+        try:
+            return bool([*Probabilities(self).of(arg.value)])
+        except Unseen:
+            return False
 
     def _takes_tensor(self, call: cst.Call, arg: cst.Arg) -> bool:
         """Whether an argument can only be a tensor: PyTorch's losses take nothing else, a helper shows it."""

@@ -43,10 +43,10 @@ class Makers:
                 if not isinstance(maker, cst.Call) or maker in seen:
                     continue
                 seen.add(maker)
-                cls = self.flow.named(maker.func)
-                if isinstance(cls, cst.ClassDef) and (forward := self.flow.method(cls, "forward")) is not None:
-                    yield forward
-                elif "torch.nn.Sequential" in self.flow.names.imported(maker.func):
+                classes = (self.flow.named(node) for node in (maker.func, *self.of(maker.func)))
+                methods = (self.flow.method(cls, "forward") for cls in classes if isinstance(cls, cst.ClassDef))
+                yield from (method for method in methods if method is not None)
+                if "torch.nn.Sequential" in self.flow.names.imported(maker.func):
                     stack.append(maker)
 
     def _behind(self, node: cst.CSTNode, drawn: bool) -> Iterator[tuple[cst.CSTNode, bool]]:

@@ -121,7 +121,9 @@ class Hoist:
     """An expression that must be computed inside an autocast region, though its statement stays outside."""
 
     expression: cst.BaseExpression
-    to_float: bool
+    name: str
+    """What it is called then."""
+    to_float: bool = False
     """The statement needs the value in float32."""
 
 

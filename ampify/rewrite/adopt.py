@@ -354,7 +354,7 @@ class Adoption:
     def _hoisted(self, region: Region) -> Iterator[tuple[str, tuple[Edit, ...]]]:
         """Expressions that get a name inside the region; what is left of them outside is the name."""
         for hoist in region.hoists:
-            name = self.fresh("output" if hoist.to_float else "loss", region.function)
+            name = self.fresh(hoist.name, region.function)
             span = self.tree.span(hoist.expression)
             bare = self._bare(hoist.expression)
             text = self._moved(bare if "\n" not in self.tree.source[bare] else span)
