@@ -104,6 +104,12 @@ RAISED: dict[str, tuple[Callable[[], object], str]] = {
         lambda: WIDE.clone().index_add_(0, ROWS, HALF),
         "self (Float) and source (Half) must have the same scalar type",
     ),
+    "AMP310 index_copy": (lambda: WIDE.clone().index_copy_(0, ROWS, HALF), "self and source expected to have the same"),
+    "AMP310 masked_scatter": (
+        lambda: WIDE.clone().masked_scatter_(MASK, HALF),
+        "expected self and source to have same",
+    ),
+    "AMP310 lerp": (lambda: WIDE.clone().lerp_(HALF, 0.5), "expected dtype float for `end` but got dtype c10::Half"),
     "AMP311 layer": (
         lambda: LINEAR(low(lambda: LINEAR(WIDE))),
         "mat1 and mat2 must have the same dtype, but got Half and Float",
