@@ -88,7 +88,7 @@ def migrated(migration: Migration, message: str, *notes: str) -> Iterator[Findin
 
 
 def refused(decision: Decision, code: str) -> Iterator[Finding]:
-    """What the rules AMP010 to AMP021 say of a step that is left in float32, with a note at what stands in the way."""
+    """What a rule about refusals says of a step that is left in float32, with a note at what stands in the way."""
     if (obstacle := decision.refused(code)) is not None:
         message = f"This training step is left in float32: {obstacle.reason}"
         yield Finding(decision.step.span, message, notes=(Note("this stands in the way", obstacle.span),))

@@ -20,7 +20,8 @@ _LOW = {
 
 def idle_scalers(step: TrainingStep) -> Iterator[Backward]:
     """The first scaled backward of a step, where all modules of the step are seen and in float32."""
-    scaled = [act for act in step.every(Backward) if act.scaler is not None]
+    scalers = ((act, act.scaler) for act in step.every(Backward))  # a wrapper's may do more
+    scaled = [act for act, scaler in scalers if scaler is not None and step.code.amp.is_scaler(scaler)]
     if scaled and not Switches(step.code).off and not any(_is_low(step.code, node) for node in step.code.amp.nodes):
         modules = _modules(step)
         if modules and all(is_plain(step.code, module) for module in modules):

@@ -60,7 +60,7 @@ class Managed:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Decision:
-    """A training step and what becomes of it; the subject of AMP001 and of the refusals AMP010 to AMP021."""
+    """A training step and what becomes of it; the subject of AMP001 and of the rules about refusals."""
 
     step: TrainingStep
     outcome: RewritePlan | Refusal | AlreadyMixed | Managed
