@@ -276,7 +276,8 @@ class Scaling:
     def _changing(self) -> set[Place]:
         """What gets a value in the course of an iteration."""
         inside: list[cst.CSTNode] = [loop for loop in self.laps if not self.over_epochs(loop)] or [*self.roots]
-        called = {
+        called = {*self.roots} if not self.laps else set()
+        called |= {
             f
             for function in self._reach
             for call, callee in self.acts.calls(function)
