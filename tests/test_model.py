@@ -134,7 +134,7 @@ for x, old in loader:
         text = converted(f"{made}\nopt = torch.optim.SGD(D.parameters(), lr=0.1)\nbce = nn.BCELoss()\n"
                          f"for x, y in loader:\n    p = D(x)\n    loss = bce(p, y)\n{STEP}")  # fmt: skip
         assert used in text
-        assert "bce(p.float(), y)" in text
+        assert "bce(p, y)" in text
 
     def test_a_sigmoid_that_cannot_be_seen_is_refused(self):
         code, message = refusal(f"""\

@@ -66,14 +66,15 @@ class Devices:
         return bound_at(self.code, place, function, before)
 
     def _kind(self, expression: cst.BaseExpression) -> tuple[bool, bool]:
-        role = self.roles.of(expression)
+        """Whether it is surely a `torch.device`, and whether it is surely the name of one."""
         place = self.flow.place(expression)
-        roles = {role}
-        if place is not None:
-            for d in self.flow.assigned(place):
-                if d.how is How.ASSIGN and d.value is not None:
-                    roles.add(self.roles.of(d.value))
-        return roles == {Role.DEVICE}, roles == {Role.DEVICE_NAME}
+        found = {self.roles.of(expression)} - {None}
+        for d in self.flow.assigned(place) if place is not None else ():
+            if d.how is How.PARAM:
+                found |= {self.roles.of(value) for value in self.flow.passed(d)} or found or {None}
+            elif d.how is How.ASSIGN and d.value is not None:
+                found.add(self.roles.of(d.value))
+        return found == {Role.DEVICE}, found == {Role.DEVICE_NAME}
 
 
 def _moved_to(node: cst.CSTNode) -> cst.BaseExpression | None:

@@ -125,6 +125,8 @@ class Runs:
         if not inside or self.once(statement) or self._stops(statement) or self._hoists(statement):
             return False
         match statement:
+            case cst.BaseCompoundStatement() if gradless(self.tree, statement) and not self._all_computes(statement):
+                return False
             case cst.For() | cst.While():
                 return self._only_forward(statement)
             case cst.FunctionDef() | cst.ClassDef():
@@ -168,10 +170,12 @@ class Runs:
                     return False
         return any(b.function is self.flow.function(statement) for b in self.forward.backwards)
 
+    def _all_computes(self, statement: cst.BaseCompoundStatement) -> bool:
+        small = (n for n in self.flow.inside(statement) if isinstance(n, cst.BaseSmallStatement))
+        return all(self.any_module(n) or self._computes(n) for n in small)
+
     def _only_forward(self, loop: cst.For | cst.While) -> bool:
-        """A loop goes whole under autocast if all it does is feed the loss; others, and rollouts, are entered."""
-        if gradless(self.tree, loop):
-            return False
+        """A loop goes whole under autocast if all it does is feed the loss; others are entered."""
         small = [n for n in self.flow.inside(loop.body) if isinstance(n, cst.BaseSmallStatement)]
         return all(
             n in self.forward.statements or isinstance(n, cst.Continue | cst.Break | cst.Pass) for n in small
