@@ -352,6 +352,57 @@ def test_converted_loops_follow_the_protocol(path: Path) -> None:
     assert not [d for d in report.diagnostics if d.severity >= Severity.WARNING]
 
 
+CALLABLE = """\
+import torch
+from torch.nn.utils import clip_grad_norm_
+
+
+class LossScaler:
+    def __init__(self):
+        self._scaler = torch.amp.GradScaler("cuda")
+
+    def __call__(self, loss, optimizer, parameters, update_grad=True):
+BODY
+
+def train(model, loader, optimizer, loss_scaler):
+    for i, (x, y) in enumerate(loader):
+        with torch.autocast("cuda"):
+            loss = model(x, y)
+        loss_scaler(loss, optimizer, model.parameters(), update_grad=i % 4 == 3)
+        if i % 4 == 3:
+            optimizer.zero_grad()
+"""
+BACKWARD = "self._scaler.scale(loss).backward()\n"
+UNSCALE = "self._scaler.unscale_(optimizer)\n"
+NORM = "clip_grad_norm_(parameters, 1.0)\n"
+STEP = "self._scaler.step(optimizer)\n"
+UPDATE = "self._scaler.update()\n"
+
+
+def in_callable(always: str, last: str, after: str = "") -> str:
+    """What each call does, what the last one of a batch does, and what each does then."""
+    body = BACKWARD + always + "if update_grad:\n" + indent(last, "    ") + after
+    return CALLABLE.replace("BODY\n", indent(body, "        "))
+
+
+def test_a_scaler_in_a_callable_is_right() -> None:
+    assert found(in_callable("", UNSCALE + NORM + STEP + UPDATE)) == []
+
+
+IN_CALLABLE = {
+    "AMP206": ("", NORM + STEP + UPDATE),
+    "AMP208": (UNSCALE + NORM, STEP + UPDATE),
+    "AMP209": ("", STEP + UNSCALE + UPDATE),
+    "AMP211": ("", UNSCALE + NORM + STEP, UPDATE),
+    "AMP212": ("", UNSCALE + UPDATE + STEP + UPDATE),
+}
+
+
+@pytest.mark.parametrize(("code", "parts"), IN_CALLABLE.items(), ids=IN_CALLABLE)
+def test_a_scaler_in_a_callable_is_wrong(code: str, parts: tuple[str, ...]) -> None:
+    assert [c for c, _ in found(in_callable(*parts))] == [code]
+
+
 METHOD = HEAD + SCALER + "def training_step(i, x, y):\n" + indent(FORWARD, "    ")
 
 

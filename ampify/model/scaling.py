@@ -91,10 +91,20 @@ class Scaling:
         place = self.flow.place(act.optimizer)
         for d in self.flow.assigned(place) if place is not None else ():
             match d.value:
-                case cst.Call(args=args) if d.how is How.UNPACK:
-                    if any(self.flow.place(arg.value) == place for arg in args):
+                case cst.Call(args=args) as call if d.how is How.UNPACK:
+                    if any(self.flow.place(arg.value) == place for arg in args) and not self._hands_back(call, place):
                         return True
         return False
+
+    def _hands_back(self, call: cst.Call, place: Place | None) -> bool:
+        """Whether a function of the file returns the very object that ``call`` gives it from ``place``."""
+        if (callee := self.flow.callee(call)) is None:
+            return False
+        names = {
+            n.value for r in self.flow.returns(callee) if r.value for n in walk(r.value) if isinstance(n, cst.Name)
+        }
+        given = (self.flow.argument(call, callee, name) for name in names)
+        return any(value is not None and self.flow.place(value) == place for value in given)
 
     # ------------------------------------------------------------------ what an act is to an optimizer
 
@@ -276,7 +286,8 @@ class Scaling:
     def _changing(self) -> set[Place]:
         """What gets a value in the course of an iteration."""
         inside: list[cst.CSTNode] = [loop for loop in self.laps if not self.over_epochs(loop)] or [*self.roots]
-        called = {
+        called = {*self.roots} if not self.laps else set()
+        called |= {
             f
             for function in self._reach
             for call, callee in self.acts.calls(function)
