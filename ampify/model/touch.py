@@ -32,13 +32,12 @@ class Touch(Enum):
 
 def touch(tree: Tree, statement: cst.CSTNode) -> Touch:
     """What a statement, or the head of a compound one, does with the ``.grad`` in it."""
+    head = statement
     match statement:
-        case cst.If(test=head) | cst.While(test=head) | cst.For(iter=head):
-            pass
+        case cst.If(test=inner) | cst.While(test=inner) | cst.For(iter=inner):
+            head = inner
         case cst.With():
             return Touch.OTHER
-        case _:
-            head = statement
     found = {_one(tree, node) for node in walk(head) if isinstance(node, cst.Attribute) and node.attr.value == "grad"}
     return next((t for t in (Touch.OTHER, Touch.WRITE, Touch.READ) if t in found), Touch.OTHER)
 
