@@ -34,8 +34,8 @@ def touch(tree: Tree, statement: cst.CSTNode) -> Touch:
     """What a statement, or the head of a compound one, does with the ``.grad`` in it."""
     head = statement
     match statement:
-        case cst.If(test=tested) | cst.While(test=tested) | cst.For(iter=tested):
-            head = tested
+        case cst.If(test=inner) | cst.While(test=inner) | cst.For(iter=inner):
+            head = inner
         case cst.With():
             return Touch.OTHER
     found = {_one(tree, node) for node in walk(head) if isinstance(node, cst.Attribute) and node.attr.value == "grad"}
