@@ -103,7 +103,7 @@ for x, y in data:
         "AMP021",
         """\
 def adjacency():
-    return torch.eye(6, device=device).to_sparse_csr()
+    return torch.eye(6, device=device).to_sparse()
 
 
 class Graph(nn.Module):
@@ -897,6 +897,26 @@ for x, y in data:
     loss = opt.step(closure)
     log.append(loss.item())
 """
+
+
+COMPRESSED = f"""{HEAD}
+one, other = torch.eye(6, device=device).to_sparse_csr(), torch.ones(6, 6, device=device).to_sparse_csr()
+for x, y in data:
+    opt.zero_grad()
+    loss = F.cross_entropy(model(x), y) + (one @ other).to_dense().mean()
+    loss.backward()
+    opt.step()
+    log.append(loss.item())
+"""
+
+
+def test_a_sparse_matrix_in_a_layout_that_cuda_alone_multiplies_in_half_precision():
+    after, left = fix_text(COMPRESSED, Settings())
+    assert left == []
+    assert 'use_amp = device.type == "cuda"' in after
+    assert_same(run(COMPRESSED, "original"), run(after, "off"))
+    with pytest.raises(NotImplementedError, match="not implemented for 'Half'"):
+        run(after, "full")
 
 
 ROLLOUT = f"""{HEAD}

@@ -14,14 +14,13 @@ from pathlib import Path
 
 import libcst as cst
 
-from ampify.model import gram, libraries, operators
+from ampify.model import gram, libraries, operators, sparse
 from ampify.model import vocabulary as words
 from ampify.model.dtypes import Dtypes
 from ampify.model.flow import How, Place
 from ampify.model.forward import Forward
 from ampify.model.makers import Makers
 from ampify.model.roles import Role
-from ampify.model.sparse import sparse
 from ampify.model.step import Obstacle
 from ampify.source.importers import project_file
 from ampify.syntax.walk import arguments, keyword
@@ -150,9 +149,12 @@ class Hazards:
         if (pair := gram.product(self.flow, node)) is not None and not gram.bounded(self.flow, pair):
             reason = "multiplies a tensor with itself, and sums of squares may not fit float16 (AMP403)"
             yield self._at(node, f"`{self.tree.text(node)}` {reason}", scaling=True)
-        elif any(sparse(self.flow, factor) for factor in gram.factors(self.flow, node)):
-            reason = "multiplies a sparse tensor, for which not all kernels know half precision (AMP407)"
-            yield self._at(node, f"`{self.tree.text(node)}` {reason}")
+        factors = [sparse.layouts(self.flow, factor) for factor in gram.factors(self.flow, node)]
+        for device in self._dtypes if any(factors) else ():
+            if sparse.raises(factors[0], factors[-1], device):
+                reason = "multiplies a sparse matrix, and has no kernel for half precision (AMP407)"
+                yield self._at(node, f"`{self.tree.text(node)}` {reason}", cpu=device == "cpu")
+                return
 
     def _normed(self, call: cst.Call, text: str) -> Iterator[Obstacle]:
         """Batch normalization takes half-precision inputs, but weights and running statistics in float32 alone."""

@@ -1,40 +1,68 @@
-"""Sparse tensors, followed from what makes them through names, attributes, parameters and results of functions."""
+"""Sparse tensors, followed from what makes them through names, attributes, parameters and results of functions.
+
+Seen in half precision: products of one in COO layout with a dense matrix raise on CUDA (H100, torch 2.11:
+"addmm_sparse_cuda" not implemented for 'Half') and work on the CPU (torch 2.13); products of two in COO layout, and all
+of one in CSR layout, raise on the CPU and work on CUDA.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Collection
 
 import libcst as cst
 
 from ampify.model.flow import Flow, How
 
-_LIBRARY = ("torch.sparse.", "torch.sparse_")
+COO, OTHER = "COO", "compressed"
+"""Layouts of sparse tensors."""
+_MAKING = {
+    "torch.sparse_coo_tensor": COO, "torch.sparse.FloatTensor": COO, "torch.sparse.DoubleTensor": COO,
+    "torch.cuda.sparse.FloatTensor": COO, "torch.sparse_csr_tensor": OTHER, "torch.sparse_csc_tensor": OTHER,
+    "torch.sparse_bsr_tensor": OTHER, "torch.sparse_bsc_tensor": OTHER, "torch.sparse_compressed_tensor": OTHER,
+}  # fmt: skip
+_TURNING = {
+    "to_sparse": COO,
+    "to_sparse_coo": COO,
+    "to_sparse_csr": OTHER,
+    "to_sparse_csc": OTHER,
+    "to_sparse_bsr": OTHER,
+}
 _SAME = {
     "to", "cuda", "cpu", "float", "half", "type", "t", "transpose", "coalesce", "clone", "detach", "contiguous",
     "requires_grad_",
 }  # fmt: skip
 """Methods that give a sparse tensor for a sparse tensor."""
+_DENSE = frozenset[str]()
 
 
-def sparse(flow: Flow, node: cst.CSTNode, seen: frozenset[object] = frozenset()) -> bool:
-    """Whether ``node`` may be a sparse tensor."""
+def raises(one: Collection[str], other: Collection[str], device: str) -> bool:
+    """Whether the product of two matrices that may have these layouts (none: dense) raises in half precision."""
+    if device == "cuda":
+        return (COO in one and not other) or (COO in other and not one)
+    return OTHER in {*one, *other} or (COO in one and COO in other)
+
+
+def layouts(flow: Flow, node: cst.CSTNode, seen: frozenset[object] = frozenset()) -> frozenset[str]:
+    """The layouts that ``node`` may have as a sparse tensor; none for what is dense or unknown."""
     if node in seen:
-        return False
+        return _DENSE
     seen |= {node}
     match node:
         case cst.Call(func=cst.Attribute(value=inner, attr=cst.Name(value=name)) as func) if not _imported(flow, func):
-            if name.startswith("to_sparse"):
-                return True
+            if name in _TURNING:
+                return frozenset({_TURNING[name]})
             if name in _SAME:
-                return sparse(flow, inner, seen)
+                return layouts(flow, inner, seen)
+        case cst.Call(func=func) if made := frozenset(_MAKING[p] for p in _imported(flow, func) if p in _MAKING):
+            return made
     if isinstance(node, cst.Call):
-        if any(_makes(path) for path in _imported(flow, node.func)):
-            return True
         function = flow.callee(node)
         results = flow.returns(function) if function is not None else ()
-        return any(sparse(flow, r.value, seen) for r in results if r.value is not None)
+        return _DENSE.union(*(layouts(flow, r.value, seen) for r in results if r.value is not None))
     place = flow.place(node)
     if place is None or place in seen:
-        return False
-    return any(sparse(flow, value, seen | {place}) for value in _given(flow, node))
+        return _DENSE
+    return _DENSE.union(*(layouts(flow, value, seen | {place}) for value in _given(flow, node)))
 
 
 def _given(flow: Flow, node: cst.CSTNode) -> list[cst.BaseExpression]:
@@ -51,8 +79,3 @@ def _given(flow: Flow, node: cst.CSTNode) -> list[cst.BaseExpression]:
 
 def _imported(flow: Flow, node: cst.CSTNode) -> frozenset[str]:
     return flow.names.imported(node)
-
-
-def _makes(path: str) -> bool:
-    """Whether a function of the library gives a sparse tensor: `torch.sparse.mm` and the like may give a dense one."""
-    return path.startswith(_LIBRARY) and path.endswith(("tensor", "Tensor"))
