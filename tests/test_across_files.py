@@ -169,3 +169,11 @@ def test_a_name_that_is_a_module_and_then_what_it_makes() -> None:
     tree = joined(main="import model\nmodel = model.Net()\n", model="class Net:\n    pass\n")
     (call,) = [node for node in tree.nodes() if isinstance(node, cst.Call)]
     assert tree.names.imported(call.func) == {"model.Net"}
+
+
+def test_the_last_line_of_a_file_without_a_newline_is_erased() -> None:
+    first = 'import torch\nscaler = torch.amp.GradScaler("cuda")\nif a:\n    b()\n    scaler.load_state_dict(c)'
+    both = SEAM.join((first, "import a\nx = 1\n"))
+    assert erase_text(both, paths=("/p/a.py", "/p/b.py")) == SEAM.join(
+        ("import torch\nif a:\n    b()\n", "import a\nx = 1\n")
+    )

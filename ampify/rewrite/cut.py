@@ -55,7 +55,7 @@ class Cuts:
         start, end = self.source.line_start(span.start), self.source.line_end(span.end)
         newline, indent = self.source.newline(end), self.source.indent(span.start)
         comments = [c for c in self._comments_in(Span(start, end)) if keep is None or c not in keep]
-        if end < len(self.source.text):
+        if end < self.source.files[self.source.file(end)].end:
             end += len(newline)
         return Edit(Span(start, end), "".join(indent + self.source[c] + newline for c in comments))
 
