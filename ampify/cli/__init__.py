@@ -86,7 +86,8 @@ main.add_command(verify)
 @click.option("--ignore", metavar="CODES", callback=parsed(parse_codes), help="All but these.")
 @click.option("--fail-level", type=click.Choice(CHOICES["fail_level"]), help="The least severity that exits with 1.")
 @_settings
-@click.option("--output-format", type=click.Choice(FORMATS), default="text", show_default=True)
+@click.option("--output-format", metavar="FORMAT", type=click.Choice(FORMATS), default="text", show_default=True,
+              help=", ".join(FORMATS) + ".")  # fmt: skip
 @click.option("-o", "--output-file", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False),
               help="Write the report to FILE, not to standard output.")  # fmt: skip
 @click.option("--statistics", is_flag=True, help="Count the findings of each rule instead of listing them.")
