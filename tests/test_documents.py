@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from execution import assert_same, run
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ampify import engine
@@ -340,6 +340,7 @@ def test_a_notebook_in_which_nothing_changes_is_the_same_bytes(raw):
 
 
 @given(notebooks())
+@example(b'{"cells": [{"cell_type": "code", "source": "%%time"}], "nbformat": 4, "metadata": {}}')
 def test_a_line_that_is_added_to_each_cell_is_all_that_changes(raw):
     document = decode(Path("a.ipynb"), raw)
     (part,) = document.parts

@@ -74,8 +74,11 @@ class NotebookDocument:
         if [number for number, _ in codes] != [cell.number for cell in self.cells] and texts:
             raise Unwritable("an edit goes over the border between two cells")
         for cell, (_, code) in zip(self.cells, codes, strict=True):
-            source = cell.read.head + magics.unmask(code)
-            if code != cell.code and magics.read(source) != magics.Cell(cell.read.head, code):
+            head = cell.read.head
+            if code and head and not head.endswith("\n"):  # a magic alone, and now code below it
+                head += "\n"
+            source = head + magics.unmask(code)
+            if code != cell.code and magics.read(source) != magics.Cell(head, code):
                 raise Unwritable(f"an edit has changed a magic of cell {cell.number}")
             yield cell, source
 
