@@ -198,3 +198,41 @@ def test_an_optimizer_that_options_carry_gets_its_scaler_below_the_call_that_set
 )
 def test_options_that_nothing_in_sight_gives_an_optimizer(optimizer: str, call: str, reason: str) -> None:
     assert reasons(HEAD + CARRIED.format(optimizer=optimizer, call=call)) == [reason]
+
+
+CLOSED = """\
+from dataclasses import dataclass
+from labml.configs import BaseConfigs
+
+{head}
+    def start(self):
+        self.model = nn.Linear(2, 2).cuda()
+        self.optimizer = torch.optim.SGD(self.model.parameters(), 0.1)
+
+    def train(self, loader):
+        for x, y in loader:
+            self.optimizer.zero_grad()
+            loss = F.mse_loss(self.model(x.cuda()), y.cuda())
+            loss.backward()
+            self.optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "class Run(BaseConfigs):",
+        "class Base(BaseConfigs): ...\nclass Run(Base):",
+        'class Run:\n    __slots__ = ("model", "optimizer")\n',
+        "class Run:\n    def __setattr__(self, name, value):\n        check(name)\n",
+        "@dataclass(slots=True)\nclass Run:\n    model: object\n    optimizer: object\n",
+    ],
+)
+def test_objects_that_take_no_new_attributes_have_no_place_for_a_scaler(head: str) -> None:
+    (reason,) = reasons(HEAD + CLOSED.format(head=head))
+    assert reason.endswith("take only the attributes that it declares, and no scaler")
+
+
+@pytest.mark.parametrize("head", ["class Run:", "@dataclass\nclass Run:\n    rate: float = 0.1\n"])
+def test_other_objects_have_one(head: str) -> None:
+    assert "        self.scaler = torch.amp.GradScaler(" in mended(HEAD + CLOSED.format(head=head)).after

@@ -8,13 +8,14 @@ from pathlib import PurePath
 import libcst as cst
 
 from ampify.model import records
-from ampify.model.flow import Definition, How, Place, params, unwrapped
+from ampify.model import vocabulary as words
+from ampify.model.flow import Definition, Flow, How, Place, params, unwrapped
 from ampify.model.roles import Role
 from ampify.model.step import Code, Home, Obstacle, Reach
 from ampify.syntax import blocks
 from ampify.syntax.blocks import Block, Function
 from ampify.syntax.tree import Tree
-from ampify.syntax.walk import dotted, is_none
+from ampify.syntax.walk import dotted, is_none, keyword
 
 
 class Reaching:
@@ -369,6 +370,7 @@ class Reaching:
         if self.homes and self.homes[0].cls is not None:
             self.homes = [self._in_class(self.homes)]
             self._hidden(self.homes[0])
+            self._closed(self.homes[0])
             return
         grouped: dict[Function, list[Home]] = {}
         for home in self.homes:
@@ -385,6 +387,14 @@ class Reaching:
                 )
             functions = [first or functions[0]]
         return self._last([h for h in homes if h.function is functions[0]])
+
+    def _closed(self, home: Home) -> None:
+        """An object that takes no new attributes has no place for a scaler."""
+        for cls in self._above(home.cls) if home.cls is not None else ():
+            if _takes_no_more(self.flow, cls):
+                reason = f"objects of `{cls.name.value}` take only the attributes that it declares, and no scaler"
+                self.obstacles.append(Obstacle("AMP017", self.tree.span(home.after), reason))
+                return
 
     def _hidden(self, home: Home) -> None:
         """A class that replaces the method that makes the scaler would be without one; so would ``__slots__``."""
@@ -488,3 +498,25 @@ def visible_home(code: Code, homes: Iterable[Home], function: Function) -> Home 
         if home.cls is not None and cls is not None and code.flow.family(cls) is home.cls:
             return home
     return None
+
+
+def _takes_no_more(flow: Flow, cls: cst.ClassDef) -> bool:
+    """Whether a class says which attributes its objects may have, or looks at what is set."""
+    if any(flow.names.imported(base.value) & words.CLOSED for base in cls.bases):
+        return True
+    made = [d.decorator for d in cls.decorators if isinstance(d.decorator, cst.Call)]
+    fixed = (keyword(d, word) for d in made for word in ("frozen", "slots") if _is_dataclass(flow, d))
+    if any(isinstance(word, cst.Name) and word.value == "True" for word in fixed):
+        return True
+    return any(_guards(node) for node in flow.inside(cls.body))
+
+
+def _is_dataclass(flow: Flow, decorator: cst.Call) -> bool:
+    return "dataclasses.dataclass" in flow.names.imported(decorator.func)
+
+
+def _guards(node: cst.CSTNode) -> bool:
+    match node:
+        case cst.FunctionDef(name=cst.Name("__setattr__")) | cst.AssignTarget(target=cst.Name("__slots__")):
+            return True
+    return False

@@ -100,6 +100,9 @@ NO_HALF_MODULES = (
     "torch.linalg.matrix_exp",
 )  # fmt: skip
 
+CLOSED = {"labml.configs.BaseConfigs", "pydantic.BaseModel", "pydantic.main.BaseModel", "typing.NamedTuple"}
+"""Classes of libraries whose objects take no attribute that their class does not declare."""
+
 NORMS = {"torch.nn.functional.batch_norm", "torch.nn.functional.instance_norm", "torch.batch_norm"}
 
 LARGEST_HALF = 65504.0
