@@ -186,7 +186,7 @@ def _mended(group: Group, run: Run) -> list[FileReport]:
 
     try:
         inspection = _focused(group, run)
-        return [*group.separate(inspection.mend(group.text), inspection.settings)]
+        return [*group.separate(inspection.mend(group.text))]
     except (Unreadable, RecursionError):
         alone = [Group((document,)) for document in group.documents] if len(group.paths) > 1 else []
         return [report for one in alone for report in _mended(one, run)]
@@ -310,7 +310,7 @@ def _visit_together(group: Group, run: Run, work: Work) -> list[_Outcome] | None
     except Exception as error:  # noqa: BLE001
         run.failed(group.own[0], _internal(error))
         return None
-    reports = [*group.separate(report, inspection.settings)]
+    reports = [*group.separate(report)]
     outcomes = [_rewritten(document, [one], inspection) for document, one in zip(group.documents, reports, strict=True)]
     if run.mode is Mode.WRITE and not _written(group, outcomes, run):
         return _visit_together(group, replace(run, mode=Mode.REPORT), _look)

@@ -35,13 +35,18 @@ class FileReport:
     after: str
     diagnostics: tuple[Diagnostic, ...] = ()
     fixed: tuple[Diagnostic, ...] = ()
-    fails: bool = False
+    level: Severity = Severity.WARNING
+    """From which severity on a finding makes the check fail."""
     part: Part = Part("")  # noqa: RUF009 - frozen
 
     @property
     def source(self) -> Located:
         """``after``, with the places in the file."""
         return Located(self.after, self.part)
+
+    @property
+    def fails(self) -> bool:
+        return any(d.severity >= self.level for d in self.diagnostics)
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,8 +243,8 @@ class Inspection:
         own = (*own, *self._unused(after, found), *self._broken(after))
         own = [d for d in own if not d.code.startswith(self.settings.ignore)]
         left = tuple(sorted((*_shown(after, found), *own), key=lambda d: (d.span, d.code)))
-        fails = any(d.severity >= Severity[self.settings.fail_level.upper()] for d in left)
-        return FileReport(self.path, before, after, left, tuple(fixed), fails, self.part)
+        level = Severity[self.settings.fail_level.upper()]
+        return FileReport(self.path, before, after, left, tuple(fixed), level, self.part)
 
     def _broken(self, text: str) -> Iterator[Diagnostic]:
         source = Located(text, self.part)

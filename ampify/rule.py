@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
-from ampify.diagnostic import Note, Severity
+from ampify.diagnostic import TOOL_CODES, Note, Severity
 from ampify.source.edits import Fix
 from ampify.source.text import Span
 
@@ -78,6 +78,13 @@ def load() -> dict[str, Rule]:
     for module in pkgutil.iter_modules(rules.__path__):
         importlib.import_module(f"ampify.rules.{module.name}")
     return dict(sorted(_RULES.items()))
+
+
+def page(code: str) -> str:
+    """The Markdown page of a rule, or of a finding about ampify's own work; raises `KeyError`."""
+    if row := TOOL_CODES.get(code):
+        return f"# {code} {row.name}\n\n{row.meaning}.\n"
+    return load()[code].page.read_text("utf-8")
 
 
 def migrated(migration: Migration, message: str, *notes: str) -> Iterator[Finding]:

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ampify.config import Settings
-from ampify.diagnostic import Diagnostic, Note, Severity
+from ampify.diagnostic import Diagnostic, Note
 from ampify.inspection import FileReport
 from ampify.source.document import Document
 from ampify.source.edits import Fix
@@ -40,16 +39,15 @@ class Group:
     def text(self) -> str:
         return SEAM.join(document.parts[0].text for document in (*self.documents, *self.around))
 
-    def separate(self, report: FileReport, settings: Settings) -> Iterator[FileReport]:
+    def separate(self, report: FileReport) -> Iterator[FileReport]:
         """What the report on all of them says about each of its own files."""
         source, old = SourceText(report.after), report.before.split(SEAM)
         for number, document in enumerate(self.documents):
             here = [d for d in report.diagnostics if source.file(d.span.start) == number]
             found = tuple(_local(d, source, number, self.paths) for d in here)
-            fails = any(d.severity >= Severity[settings.fail_level.upper()] for d in found)
             fixed = tuple(d for d in report.fixed if d.path == str(document.path))
             after, part = source[source.files[number]], document.parts[0]
-            yield FileReport(str(document.path), old[number], after, found, fixed, fails, part)
+            yield FileReport(str(document.path), old[number], after, found, fixed, report.level, part)
 
 
 def gather(documents: Sequence[Document]) -> list[Group]:

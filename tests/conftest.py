@@ -116,6 +116,7 @@ def fakes(monkeypatch):
             "decide": lambda step, settings, importer=None, owned=1, asked=None: Decision(step),
             "Asked": object,
         },
+        "ampify.rewrite.ghosts": {"Program": lambda model, decide: model},
         "ampify.rewrite.prove": {"prove": prove, "ProofFailed": ProofFailed},
         "ampify.rewrite.erase": {"erase_text": erase_text, "EraseFailed": EraseFailed},
     }

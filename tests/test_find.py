@@ -288,3 +288,40 @@ def train(model, loader):
         (step,) = found(tmp_path, train=text)
         assert (step.decision, step.code, step.losses) == ("refuse", "AMP012", ("[loss]",))
         assert step.reason == "distributed autograd keeps its gradients in a context that no GradScaler sees"
+
+
+SENSITIVITY = """\
+def sensitivity():
+    x = torch.ones(3, 4, device=device, requires_grad=True)
+    (grad,) = torch.autograd.grad(net(x).sum(), x)
+    return grad.abs().mean()
+"""
+
+
+class TestGradientsAsValues:
+    """`torch.autograd.grad` in a helper belongs to the step where it runs as often as the step does."""
+
+    @pytest.mark.parametrize("text", ["print(sensitivity())\n{}", "{}print(sensitivity())\n"])
+    def test_before_or_after_the_training(self, text):
+        after, _ = fix_text(HEAD + SENSITIVITY + text.format(LOOP.format("loss.backward()")), Settings())
+        assert "scaler.scale(loss).backward()" in after
+        assert SENSITIVITY in after
+
+    @pytest.mark.parametrize("place", ["opt.zero_grad()", "opt.step()"])
+    def test_in_the_iteration(self, place):
+        loop = LOOP.format("loss.backward()").replace(place, f"{place}\n    print(sensitivity())")
+        after, _ = fix_text(HEAD + SENSITIVITY + loop, Settings())
+        assert "grad = grad * (1.0 / scaler.get_scale())" in after
+
+    def test_in_an_outer_loop(self):
+        inner = "".join(f"    {line}\n" for line in LOOP.format("loss.backward()").splitlines())
+        loop = f"for epoch in range(2):\n{inner}    print(sensitivity())\n"
+        assert [f.code for f in check_text(HEAD + SENSITIVITY + loop, Settings())] == ["AMP012"]
+
+    def test_of_a_step_whose_loops_are_over_losses_and_optimizers(self):
+        step = "".join(f"    {line}\n" for line in (
+            "losses = [F.cross_entropy(net(x), y)]", "print(sensitivity())",
+            "for loss in losses:", "    loss.backward()", "for one in [opt]:", "    one.step()",
+        ))  # fmt: skip
+        text = f"{HEAD}{SENSITIVITY}def train_step(x, y):\n{step}for x, y in loader:\n    train_step(x, y)\n"
+        assert [f.code for f in check_text(text, Settings())] == ["AMP012"]

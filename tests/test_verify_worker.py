@@ -661,7 +661,7 @@ def test_nothing_outlives_the_host(project, tmp_path, ending):
     )
     wait_for(lambda: list(scratch.rglob("started")))
     host.send_signal(ending)
-    host.communicate(timeout=30)
+    host.communicate(timeout=120)
     wait_for(lambda: not any(str(tmp_path).encode() in environment for environment in environments()))
     assert list(scratch.iterdir()) == []
 

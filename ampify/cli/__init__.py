@@ -5,20 +5,20 @@ from __future__ import annotations
 import gc
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
 import click
 
 from ampify import __version__
+from ampify.cli.output import FORMATS, Output
 from ampify.cli.shared import ConfigErrors, given, parsed
 from ampify.cli.verify import verify
 from ampify.config import CHOICES, ConfigError, Lookup, parse_codes, parse_torch
 
 PATHS = click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path, allow_dash=True))
-_LONG = 30
-"""Files; with fewer, a progress bar would only flicker."""
 _ALLOCATIONS = 200_000
 """Between collections of garbage: trees are large and live long, and at Python's 700 they took a third of the time."""
 
@@ -86,27 +86,37 @@ main.add_command(verify)
 @click.option("--ignore", metavar="CODES", callback=parsed(parse_codes), help="All but these.")
 @click.option("--fail-level", type=click.Choice(CHOICES["fail_level"]), help="The least severity that exits with 1.")
 @_settings
-@click.option("--output-format", type=click.Choice(["text", "concise", "json"]), default="text", show_default=True)
+@click.option("--output-format", metavar="FORMAT", type=click.Choice(FORMATS), default="text", show_default=True,
+              help=", ".join(FORMATS) + ".")  # fmt: skip
+@click.option("-o", "--output-file", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False),
+              help="Write the report to FILE, not to standard output.")  # fmt: skip
 @click.option("--statistics", is_flag=True, help="Count the findings of each rule instead of listing them.")
+@click.option("--show-fixes", is_flag=True, help="List what was fixed, file by file.")
+@click.option("-q", "--quiet", is_flag=True, help="Print the findings and nothing else.")
+@click.option("-v", "--verbose", is_flag=True, help="Also tell which files are looked at, and how long it takes.")
 @click.option("--exit-zero", is_flag=True, help="Exit with 0 even if findings remain.")
 @click.option("--stdin-filename", type=click.Path(path_type=Path), help="The name of the source given as PATH `-`.")
 def check(
-    paths: tuple[Path, ...], *, fix: bool, diff: bool, output_format: str, statistics: bool, exit_zero: bool,
-    stdin_filename: Path | None, step: Any, config: Path | None, **options: Any,
+    paths: tuple[Path, ...], *, fix: bool, diff: bool, output_format: str, output_file: Path | None, statistics: bool,
+    show_fixes: bool, quiet: bool, verbose: bool, exit_zero: bool, stdin_filename: Path | None, step: Any,
+    config: Path | None, **options: Any,
 ) -> None:  # fmt: skip
     """Find, lint, and with --fix convert and mend. `-` reads standard input."""
     from ampify import engine
 
+    form = "statistics" if statistics else "diff" if diff else output_format
+    output = Output(form, output_file, show_fixes, quiet, verbose)
     mode = engine.Mode.DIFF if diff else engine.Mode.WRITE if fix else engine.Mode.REPORT
     run = engine.Run(Lookup(given(options), config), mode, step)
     filtering = Path("-") in paths
     if filtering and len(paths) > 1:
         raise click.UsageError("`-` stands alone")
     with ConfigErrors():
-        report = _filter(stdin_filename or Path("stdin.py"), run) if filtering else engine.check(paths, run, _track)
+        report = (
+            _filter(stdin_filename or Path("stdin.py"), run) if filtering else engine.check(paths, run, output.track)
+        )
     findings = sys.stderr if filtering and fix and not diff else sys.stdout
-    _print(report, findings, "statistics" if statistics else "diff" if diff else output_format)
-    _exit(report, exit_zero=exit_zero)
+    _exit(_told(report, output, findings), exit_zero=exit_zero)
 
 
 @main.command()
@@ -130,14 +140,13 @@ def steps(
 ) -> None:
     """List the training steps: where, what trains what, what is decided and why."""
     from ampify import engine
-    from ampify.report import concise
     from ampify.report import steps as listing
 
     with ConfigErrors():
-        rows, report = engine.steps(paths, engine.Run(Lookup(given(options), config), step=step), _track)
+        rows, report = engine.steps(paths, engine.Run(Lookup(given(options), config), step=step), Output().track)
     listing.render(rows, sys.stdout, output_format)
     if report.files:
-        concise.render(report, sys.stderr)
+        Output("concise").write(report, sys.stderr)
     _exit(report, exit_zero=True)
 
 
@@ -147,17 +156,16 @@ def steps(
 def erase(paths: tuple[Path, ...], *, diff: bool) -> None:
     """Take mixed precision out: what remains is the float32 program."""
     from ampify import engine
-    from ampify.report import concise
 
     with ConfigErrors():
-        report = engine.erase(paths, engine.Run(mode=engine.Mode.DIFF if diff else engine.Mode.WRITE), _track)
+        report = engine.erase(paths, engine.Run(mode=engine.Mode.DIFF if diff else engine.Mode.WRITE), Output().track)
     if diff:
-        _print(report, sys.stdout, "diff")
+        Output("diff").write(report, sys.stdout)
     changed = sum(file.before != file.after for file in report.files)
     verb = "Would take" if diff else "Took"
     click.echo(f"{verb} mixed precision out of {changed} of {report.checked} files", err=True)
     if any(file.diagnostics for file in report.files):
-        concise.render(report, sys.stderr)
+        Output("concise").write(report, sys.stderr)
     _exit(report, exit_zero=False)
 
 
@@ -166,13 +174,12 @@ def erase(paths: tuple[Path, ...], *, diff: bool) -> None:
 def explain(code: str) -> None:
     """Print the page of a rule, given its code or name."""
     from ampify.diagnostic import TOOL_CODES
-    from ampify.rule import load
+    from ampify.rule import load, page
 
-    for rule in load().values():
-        if code.lower() in {rule.code.lower(), rule.name}:
-            return _page(rule.page.read_text("utf-8"))
-    if row := TOOL_CODES.get(code.upper()):
-        return _page(f"# {code.upper()} {row.name}\n\n{row.meaning}.\n")
+    names = {known: row.name for table in (load(), TOOL_CODES) for known, row in table.items()}
+    for known, name in names.items():
+        if code.lower() in {known.lower(), name}:
+            return _page(page(known))
     raise click.UsageError(f"there is no rule `{code}`; `ampify rules` lists them")
 
 
@@ -199,16 +206,15 @@ def _filter(name: Path, run: Any) -> Any:
     return report
 
 
-def _print(report: Any, out: TextIO, form: str) -> None:
-    from importlib import import_module
-
-    out.reconfigure(errors="backslashreplace")  # type: ignore[attr-defined]  # a name or line the terminal cannot show
-    import_module(f"ampify.report.{form}").render(report, out)
-    if form == "diff":
-        from ampify.report.paint import paint
-        from ampify.report.text import summary
-
-        paint(summary(report), sys.stderr)
+def _told(report: Any, output: Output, out: TextIO) -> Any:
+    """Print the report; that it cannot be written is one of its errors."""
+    try:
+        output.write(report, out)
+    except OSError as error:
+        if output.file is None:  # such as a pipe that nobody reads any longer
+            raise
+        return replace(report, errors=(*report.errors, f"{output.file}: {error.strerror}"))
+    return report
 
 
 def _exit(report: Any, *, exit_zero: bool) -> None:
@@ -226,13 +232,3 @@ def _page(markdown: str) -> None:
     from rich.markdown import Markdown
 
     Console().print(Markdown(markdown))
-
-
-def _track(files: Sequence[Path]) -> Iterable[Path]:
-    """The files, with a progress bar if there are many and somebody looks on."""
-    if len(files) < _LONG or not sys.stderr.isatty():
-        return files
-    from rich.console import Console
-    from rich.progress import track
-
-    return track(files, "Checking", console=Console(stderr=True), transient=True)

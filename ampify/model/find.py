@@ -248,8 +248,9 @@ def _describe(acts: Acts, group: list[Act]) -> TrainingStep:
     functions = dict.fromkeys(a.function for a in group)
     others = [a for f in _between(acts, functions) for a in acts.direct[f]
               if isinstance(a, GradientUse | InnerGradient | Unscale | Update)]  # fmt: skip
+    forward, repeated = Forward(acts, backwards), _repeated(acts, group)
+    others = [a for a in others if not _apart(a, forward, repeated)]
     every = (*backwards, *sorted({*steps, *others}, key=lambda a: code.tree.span(a.node).start))
-    forward = Forward(acts, backwards)
     if (step := TrainingStep(code, acts, every)).framework is not None:
         return replace(step, regions=forward.runs.found)
     probable = forward.islands.probabilities  # before the obstacles are read: it may find some
@@ -275,6 +276,26 @@ def _between(acts: Acts, functions: Iterable[Function]) -> list[Function]:
     for function in [*found]:
         found.update(dict.fromkeys(f for f in acts.flow.reachable(function) if f in acts.carrying))
     return [*found]
+
+
+def _repeated(acts: Acts, group: list[Act]) -> set[Function]:
+    """The functions of a step and those that run as often as it does: what is called in its outermost loop."""
+    found: set[Function] = set()
+    for function in dict.fromkeys(a.function for a in group):
+        around = [[*blocks.loops(acts.code.tree, a.node)] for a in group if a.function is function]
+        shared = [loop for loop in around[0] if all(loop in each for each in around)]
+        calls = (n for n in acts.flow.body[function] if isinstance(n, cst.Call))
+        inside = (n for n in calls if not shared or shared[-1] in acts.code.tree.parents(n))
+        called = {callee for n in inside if (callee := acts.flow.callee(n)) is not None}
+        found.update((function, *called), *(acts.flow.reachable(f) for f in called))
+    return found
+
+
+def _apart(act: Act, forward: Forward, repeated: set[Function]) -> bool:
+    """Whether gradients are computed before the training or after it, and no loss is made of them."""
+    if not isinstance(act, InnerGradient) or act.function in repeated:
+        return False
+    return blocks.small_statement_of(forward.tree, act.node) not in forward.sliced
 
 
 def _used(every: Iterable[Act], forward: Forward, acts: Acts, states: Iterable[cst.CSTNode]) -> Iterator[cst.CSTNode]:

@@ -150,6 +150,7 @@ class Obstacles:
                 isinstance(node, cst.Call)
                 and isinstance(node.func, cst.Attribute)
                 and node.func.attr.value in words.TWO_PHASE_STEPS
+                and not self._schedules(node)
             ):
                 yield self._at(
                     "AMP013",
@@ -158,12 +159,20 @@ class Obstacles:
                 )
                 return
 
+    def _schedules(self, call: cst.Call) -> bool:
+        """Whether what ``call`` runs is in sight and neither reads gradients nor steps an optimizer."""
+        callee = self.flow.callee(call)
+        return callee is not None and not any(
+            isinstance(act, GradientUse | OptimizerStep) for act in self.acts.below(callee)
+        )
+
     # ------------------------------------------------------------------ AMP014 to AMP016
 
     def _hooks(self) -> Iterator[Obstacle]:
         for call in self.flow.calls:
             hook = isinstance(call.func, cst.Attribute) and call.func.attr.value in words.GRADIENT_HOOKS
-            if hook and not self.flow.names.imported(call.func) and not self._linear(call):
+            own = bool(self.flow.names.imported(call.func)) or self.flow.callee(call) is not None
+            if hook and not own and not self._linear(call):
                 reason = "a gradient hook sees gradients while they are multiplied by the loss scale"
                 yield self._at("AMP014", call, reason)
                 return

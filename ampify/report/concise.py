@@ -7,7 +7,7 @@ from typing import TextIO
 
 from ampify.engine import Report
 from ampify.report.paint import COLOURS, Line, paint
-from ampify.report.text import mark, summary
+from ampify.report.text import mark
 
 
 def render(report: Report, out: TextIO) -> None:
@@ -21,4 +21,3 @@ def _lines(report: Report) -> Iterator[Line]:
             place = f"{file.path}:{source.place(finding.span.start)}: "
             message = (finding.message, "")
             yield [(place, ""), (finding.code, COLOURS[finding.severity]), (" ", ""), (mark(finding), "cyan"), message]
-    yield from summary(report)

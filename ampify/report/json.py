@@ -17,14 +17,15 @@ def render(report: Report, out: TextIO) -> None:
     found, fixed = [], []
     for file in report.files:
         source = file.source
-        found += [_finding(source, d) for d in file.diagnostics]
+        found += [described(source, d) for d in file.diagnostics]
         fixed += [{"path": d.path, **_rule(d), "title": d.fix.title if d.fix else ""} for d in file.fixed]
     whole = {"checked": report.checked, "diagnostics": found, "fixed": fixed, "errors": list(report.errors)}
     json.dump(whole, out, indent=2)
     out.write("\n")
 
 
-def _finding(source: Located, finding: Diagnostic) -> dict[str, Any]:
+def described(source: Located, finding: Diagnostic) -> dict[str, Any]:
+    """The members of one finding."""
     return {
         "path": finding.path,
         **_range(source, finding.span),

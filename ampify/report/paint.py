@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable
 from typing import TextIO
 
@@ -22,10 +23,15 @@ def paint(lines: Iterable[Line], out: TextIO) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    console = Console(file=out, force_terminal=True, highlight=False)
+    console = Console(file=out, force_terminal=True, color_system="standard", highlight=False)
     for line in lines:
         console.print(Text.assemble(*line), soft_wrap=True)
 
 
 def _coloured(out: TextIO) -> bool:
-    return not os.environ.get("NO_COLOR") and (out.isatty() or bool(os.environ.get("FORCE_COLOR")))
+    """As no-color.org and force-color.org have it; what is forced is the terminal's, never that of a file."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR") and out in (sys.stdout, sys.stderr):
+        return True
+    return out.isatty() and os.environ.get("TERM") != "dumb"

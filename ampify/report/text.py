@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TextIO
 
 from ampify.diagnostic import Diagnostic
-from ampify.engine import Mode, Report
+from ampify.engine import Report
 from ampify.inspection import FileReport
 from ampify.report.paint import COLOURS, Line, paint
 from ampify.source.document import Located
@@ -22,33 +22,10 @@ def render(report: Report, out: TextIO) -> None:
     paint(_lines(report), out)
 
 
-def summary(report: Report) -> Iterator[Line]:
-    """How much was found, what was mended, what could be."""
-    left = [d for file in report.files for d in file.diagnostics]
-    fixed = sum(len(file.fixed) for file in report.files)
-    if fixed:
-        verb = "Would fix" if report.mode is Mode.DIFF else "Fixed"
-        yield [(f"{verb} {_count(fixed, 'finding')}, {len(left)} left", "bold")]
-    elif left:
-        yield [(f"Found {_count(len(left), 'finding')}", "bold")]
-    elif not report.errors:
-        yield [(f"Nothing to report in {_count(report.checked, 'file')}", "bold")]
-    if report.mode is Mode.REPORT:
-        yield from _offers(left)
-
-
 def mark(finding: Diagnostic) -> str:
     """``[*]`` where ``--fix`` mends the finding, ``[-]`` where only ``--unsafe-fixes`` does."""
     marks = {Applicability.SAFE: "[*] ", Applicability.UNSAFE: "[-] ", Applicability.MANUAL: ""}
     return marks[finding.fix.applicability] if finding.fix else ""
-
-
-def _offers(left: Iterable[Diagnostic]) -> Iterator[Line]:
-    marks = [mark(finding) for finding in left]
-    if safe := marks.count("[*] "):
-        yield [("[*] ", "cyan"), (f"{safe} fixable with `--fix`", "")]
-    if unsafe := marks.count("[-] "):
-        yield [("[-] ", "cyan"), (f"{unsafe} fixable with `--fix --unsafe-fixes`", "")]
 
 
 def _lines(report: Report) -> Iterator[Line]:
@@ -57,7 +34,6 @@ def _lines(report: Report) -> Iterator[Line]:
         for finding in file.diagnostics:
             yield from _finding(file, source, finding)
             yield []
-    yield from summary(report)
 
 
 def _finding(file: FileReport, source: Located, finding: Diagnostic) -> Iterator[Line]:
@@ -99,7 +75,3 @@ def _trimmed(source: Located, lines: range, line: int) -> list[int]:
     while numbers and numbers[-1] > line and not source.text_of_line(numbers[-1]).strip():
         numbers.pop()
     return numbers
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

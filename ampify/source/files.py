@@ -90,6 +90,16 @@ def write(path: Path, old: bytes, new: bytes) -> None:
     _sync_folder(real.parent)
 
 
+def put(path: Path, data: bytes) -> None:
+    """Write a file that need not be there yet, in one step; what is no regular file, such as a pipe, is written to."""
+    if path.exists() and not path.is_file():
+        path.write_bytes(data)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()  # with the mode that the user's umask gives to new files
+    write(path, path.read_bytes(), data)
+
+
 def _dress(temporary: str, status: os.stat_result) -> None:
     if hasattr(os, "chown"):
         with suppress(OSError):  # only root may give files away
