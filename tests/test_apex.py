@@ -358,3 +358,45 @@ def test_import_styles(old: str, new: str):
     after, _ = _fixed(text.replace("amp.scale_loss", "precision.scale_loss"))
     assert "apex" not in after
     assert "scaler.step(optimizer)" in after
+
+
+# Fused optimizers
+
+FUSED = """\
+import torch
+from apex import optimizers as fused
+
+
+def make(adam, parameters):
+    if adam:
+        return fused.FusedAdam(parameters)
+    return fused.FusedSGD(parameters)
+"""
+
+
+def test_no_import_stays_when_two_fused_optimizers_go():
+    after, left = _fixed(FUSED)
+    assert not left
+    assert after == (
+        "import torch\n\n\ndef make(adam, parameters):\n    if adam:\n"
+        "        return torch.optim.AdamW(parameters, weight_decay=0.0, fused=True)\n"
+        "    return torch.optim.SGD(parameters, fused=True)\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "kept", ["fused.FusedSGD(parameters)  # ampify: ignore[AMP131]", "fused.FusedLAMB(parameters)"]
+)
+def test_the_import_of_a_fused_optimizer_that_stays_stays(kept: str):
+    after, _ = _fixed(FUSED.replace("fused.FusedSGD(parameters)", kept))
+    assert after == FUSED.replace("fused.FusedSGD(parameters)", kept).replace(
+        "fused.FusedAdam(parameters)", "torch.optim.AdamW(parameters, weight_decay=0.0, fused=True)"
+    )
+
+
+def test_an_import_for_each_function_goes_with_its_optimizer():
+    one = "def {0}(p):\n{2}    return {1}\n"
+    local = "    from apex.optimizers import FusedSGD\n"
+    before = "import torch\n\n\n" + "\n\n".join(one.format(name, "FusedSGD(p)", local) for name in "fg")
+    after = "import torch\n\n\n" + "\n\n".join(one.format(name, "torch.optim.SGD(p, fused=True)", "") for name in "fg")
+    assert _fixed(before)[0] == after
