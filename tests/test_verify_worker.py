@@ -658,12 +658,18 @@ def test_nothing_outlives_the_host(project, tmp_path, ending):
         [sys.executable, "-c", HOST, project],
         env={**os.environ, **mark, "TMPDIR": str(scratch)},
         stderr=subprocess.PIPE,
+        preexec_fn=listening,
     )
     wait_for(lambda: list(scratch.rglob("started")))
     host.send_signal(ending)
-    host.communicate(timeout=120)
+    host.communicate(timeout=30)
     wait_for(lambda: not any(str(tmp_path).encode() in environment for environment in environments()))
     assert list(scratch.iterdir()) == []
+
+
+def listening():
+    """A shell starts what it puts into the background deaf to Ctrl-C, and its children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def environments():
