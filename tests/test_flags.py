@@ -201,3 +201,21 @@ def test_says_why_an_option_is_left_alone(between, reason):
         text = HEAD + main + "\n\ndef start():\n" + parse + "    main()\n\n\nstart()\n"
     (found,) = [d for d in check_text(text, Settings()) if d.code == "AMP001"]
     assert f"`--amp` is not made to switch mixed precision: {reason}" in [note.message for note in found.notes]
+
+
+SCRIPT = """\
+def train(loader):
+    {body}
+
+
+if __name__ == "__main__":
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    train(data)
+"""
+
+
+def test_a_device_of_the_script_is_no_device_of_those_who_import_it():
+    used = textwrap.indent(ON_DEVICE, "    ").lstrip()
+    assert switch(HEAD + SCRIPT.format(body=used)) == 'device.type == "cuda"'
+    unused = textwrap.indent(TRAIN.format(move="model.cuda()", to=".cuda()"), "    ").lstrip()
+    assert switch(HEAD + SCRIPT.format(body=unused)) == "torch.cuda.is_available()"

@@ -233,7 +233,16 @@ def bound_at(code: Code, place: Place, function: Function, before: cst.CSTNode |
     scope = flow.names.inner.get(function)
     visible = scope is not None and scope.find(place.path[0]) is place.root
     own = [d for d in definitions if d.function is function and not isinstance(d.node, cst.Param)]
+    if visible and not own and definitions and all(_of_script(code, d.node) for d in definitions):
+        base = Place(place.root, place.path[:1])  # whoever imports the file has none; the function may need it anyway
+        return any(flow.place(n) == base for n in flow.body[function] if isinstance(n, cst.Name))
     return visible and (not own or any(_above(code, d.node, before) for d in own))
+
+
+def _of_script(code: Code, node: cst.CSTNode) -> bool:
+    """Whether code runs only where its file is the program: ``if __name__ == "__main__":``"""
+    tests = (p.test for p in code.tree.parents(node) if isinstance(p, cst.If))
+    return any(isinstance(t, cst.Comparison) and dotted(t.left) == ("__name__",) for t in tests)
 
 
 def title(tree: Tree, node: cst.CSTNode) -> tuple[int, str]:
