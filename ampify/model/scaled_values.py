@@ -9,7 +9,7 @@ import libcst as cst
 
 from ampify.model.flow import Definition, How
 from ampify.model.loss_regions import Half, computes_in, regions_behind
-from ampify.model.step import Backward, Code, InnerGradient, TrainingStep
+from ampify.model.step import Backward, Code, FileModel, InnerGradient, TrainingStep
 from ampify.model.switches import Switches
 from ampify.syntax import blocks
 from ampify.syntax.walk import keyword, walk
@@ -123,3 +123,28 @@ def penalties(step: TrainingStep) -> Iterator[Penalty]:
             yield Penalty(act, scaled=True)
         elif any(computes_in(code, r) is Half.FLOAT16 for r in regions_behind(code, act.outputs, act.node)):
             yield Penalty(act, scaled=False)
+
+
+# ---------------------------------------------------------------------- vectors
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Vector:
+    """``reduced`` is ``scaler.scale(losses).mean()``, of ``losses`` in float16."""
+
+    reduced: cst.Call
+    scaled: cst.Call
+    losses: cst.BaseExpression
+
+
+def vectors(model: FileModel) -> Iterator[Vector]:
+    """The float16 losses that are multiplied by the scale one by one, and reduced only then."""
+    code, under = model.code, model.lowered.float16
+    for call in code.flow.calls if code.amp.touched and not Switches(code).off else ():
+        match call:
+            case cst.Call(
+                func=cst.Attribute(value=cst.Call(func=cst.Attribute() as scale) as scaled, attr=reduction), args=[]
+            ) if reduction.value in ("mean", "sum") and scale.attr.value == "scale" and code.amp.is_scaler(scale.value):
+                given = [arg.value for arg in scaled.args if not arg.star]
+                if len(given) == 1 and under.half(given[0]):
+                    yield Vector(call, scaled, given[0])
