@@ -468,14 +468,15 @@ class Adoption:
 
     def _checkpoints(self) -> Iterator[Edit]:
         done: set[cst.CSTNode] = set()
+        name = checkpoints.entry(self.step.checkpoints)
         for checkpoint in self.step.checkpoints:
             scaler = self.scaler(checkpoint.function)
             if checkpoint.display is not None and checkpoint.display not in done:
                 done.add(checkpoint.display)
-                yield checkpoints.saved(self.tree, checkpoint.display, scaler)
+                yield checkpoints.saved(self.tree, checkpoint.display, scaler, name)
             elif checkpoint.named is not None and checkpoint.named not in done:
                 done.add(checkpoint.named)
                 yield edit.argument(self.tree, checkpoint.named, f"{checkpoints.ENTRY}={scaler}")
             elif checkpoint.load is not None and checkpoint.source is not None and checkpoint.function not in done:
                 done.add(checkpoint.function)
-                yield checkpoints.restored(self.tree, checkpoint.load, self.tree.text(checkpoint.source), scaler)
+                yield checkpoints.restored(self.tree, checkpoint.load, self.tree.text(checkpoint.source), scaler, name)
