@@ -252,9 +252,8 @@ class Obstacles:
         if open_steps or not self._inputs_only():
             yield self._at("AMP017", first.node, "no `optimizer.step()` could be connected to this backward")
         else:
-            yield self._at(
-                "AMP015", first.node, "no optimizer steps after this backward: it computes gradients of inputs"
-            )
+            reason = "no optimizer steps after this backward: only its gradients are wanted"
+            yield self._at("AMP015", first.node, reason)
 
     def _inputs_only(self) -> bool:
         """Whether gradients of inputs are what the backward is for."""

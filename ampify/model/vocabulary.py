@@ -153,3 +153,6 @@ TO_ARRAY = {"numpy", "tolist"}
 KEEPING = {"append", "extend", "add", "insert", "save", "imshow", "imsave", "add_image", "add_images", "add_embedding"}
 ARRAY_LIBRARIES = ("numpy.", "sklearn.", "pandas.", "matplotlib.", "torchvision.utils.", "torch.save", "cv2.", "PIL.")
 """Where the results of a model become somebody else's numbers."""
+
+OTHER_FRAMEWORKS = {"mxnet", "paddle", "mindspore", "jittor", "oneflow", "chainer", "megengine"}
+"""Packages whose tensors go backward as those of PyTorch do."""
