@@ -43,11 +43,10 @@ class Acts:
 
     def calls(self, function: Function) -> Iterator[tuple[cst.Call, cst.FunctionDef]]:
         """Calls in ``function`` to functions of the file that hold acts, themselves or further down."""
-        for node in self.flow.body[function]:
-            if isinstance(node, cst.Call):
-                for callee in self._called(node):
-                    if callee in self.carrying:
-                        yield node, callee
+        for call in self.flow.calls_in[function]:
+            for callee in self._called(call):
+                if callee in self.carrying:
+                    yield call, callee
 
     def _called(self, call: cst.Call) -> Iterator[cst.FunctionDef]:
         """The function that a call runs, and a closure given to ``optimizer.step``."""

@@ -91,6 +91,8 @@ class Flow:
         self._places: dict[cst.CSTNode, Place | None] = {}
         self._reaching: dict[tuple[Place, cst.CSTNode], list[Definition]] = {}
         self._instances: dict[Place, cst.ClassDef | None] = {}
+        self._reachable: dict[Function, tuple[cst.FunctionDef, ...]] = {}
+        self._given: dict[Definition, tuple[cst.BaseExpression, ...]] = {}
 
     def function(self, node: cst.CSTNode) -> Function:
         """The function whose code ``node`` is part of."""
@@ -176,11 +178,20 @@ class Flow:
 
     def defining(self, place: Place) -> Iterator[Definition]:
         """Every definition, anywhere in the file, that may change what is read from ``place``."""
-        return (d for d in self.definitions.get(place.root, ()) if d.place.touches(place))
+        return (d for d in self._by_name.get((place.root, place.path[0]), ()) if d.place.touches(place))
 
     def assigned(self, place: Place) -> Iterator[Definition]:
         """Every definition of exactly ``place``."""
         return iter(self._by_place.get(place, ()))
+
+    @cached_property
+    def _by_name(self) -> dict[tuple[Scope | cst.ClassDef, str], list[Definition]]:
+        """All definitions by root and first name."""
+        found: dict[tuple[Scope | cst.ClassDef, str], list[Definition]] = {}
+        for root, definitions in self.definitions.items():
+            for d in definitions:
+                found.setdefault((root, d.place.path[0]), []).append(d)
+        return found
 
     @cached_property
     def _by_place(self) -> dict[Place, list[Definition]]:
@@ -501,9 +512,11 @@ class Flow:
                 found.setdefault(filled, []).append(call)
         return found
 
-    def passed(self, parameter: Definition) -> Iterator[cst.BaseExpression]:
+    def passed(self, parameter: Definition) -> tuple[cst.BaseExpression, ...]:
         """What the calls in this file pass for a parameter."""
-        return self._passed(parameter, self.sites)
+        if parameter not in self._given:
+            self._given[parameter] = tuple(self._passed(parameter, self.sites))
+        return self._given[parameter]
 
     def passed_directly(self, parameter: Definition) -> Iterator[cst.BaseExpression]:
         """What calls by name, and of methods of objects, pass for a parameter."""
@@ -547,13 +560,23 @@ class Flow:
     def returns(self, function: cst.FunctionDef) -> Iterator[cst.Return]:
         return (n for n in self.body[function] if isinstance(n, cst.Return) and n.value is not None)
 
-    def reachable(self, function: Function) -> Iterator[cst.FunctionDef]:
+    @cached_property
+    def calls_in(self) -> dict[Function, list[cst.Call]]:
+        """The calls in the code of each function."""
+        return {function: [n for n in body if isinstance(n, cst.Call)] for function, body in self.body.items()}
+
+    def reachable(self, function: Function) -> tuple[cst.FunctionDef, ...]:
         """The functions of this file that run when ``function`` runs, as far as calls can be followed."""
+        if function not in self._reachable:
+            self._reachable[function] = tuple(self._run_by(function))
+        return self._reachable[function]
+
+    def _run_by(self, function: Function) -> Iterator[cst.FunctionDef]:
         seen: set[cst.CSTNode] = {function}
         stack: list[Function] = [function]
         while stack:
-            for node in self.body[stack.pop()]:
-                if isinstance(node, cst.Call) and (target := self.callee(node)) is not None and target not in seen:
+            for call in self.calls_in[stack.pop()]:
+                if (target := self.callee(call)) is not None and target not in seen:
                     seen.add(target)
                     stack.append(target)
                     yield target
