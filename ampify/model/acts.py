@@ -215,10 +215,11 @@ class Acts:
         name = func.attr.value if isinstance(func, cst.Attribute) else func.value if isinstance(func, cst.Name) else ""
         if isinstance(self.flow.names.parent[call], cst.Expr) and self._hands_over(call):
             return True
-        given = any(
+        if "clip" not in name or "grad" not in name or self.flow.callee(call) is not None:
+            return False
+        return any(
             self.roles.of(a.value) in (Role.MODULE, Role.OPTIMIZER) or [*self.modules(a.value)] for a in call.args
         )
-        return "clip" in name and "grad" in name and given and self.flow.callee(call) is None
 
     def _hands_over(self, call: cst.Call) -> bool:
         """A statement that hands ``X.parameters()`` to unknown code, which may be after their gradients."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import libcst as cst
 
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 MUTATORS = {"append", "extend", "insert", "add", "update", "appendleft", "put", "push", "setdefault", "add_", "sub_"}
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where a value is kept: a name of a scope, or an attribute of the instances of a class (``self.x``).
 
     Further attributes and subscripts follow in ``path``; a subscript that is not a constant is ``[*]``.
@@ -85,6 +84,8 @@ class Flow:
             bodies, owner = blocks.bodies(module)
             self.body |= bodies
             self._owner |= owner
+        self._named: dict[cst.CSTNode, cst.FunctionDef | cst.ClassDef | None] = {}
+        self._plain: dict[cst.Call, cst.FunctionDef | None] = {}
         self._callees: dict[cst.Call, cst.FunctionDef | None] = {}
         self._handed: dict[cst.Call, frozenset[Handed]] = {}
         self._inside: dict[cst.CSTNode, tuple[cst.CSTNode, ...]] = {}
@@ -155,6 +156,11 @@ class Flow:
 
     def named(self, node: cst.CSTNode) -> cst.FunctionDef | cst.ClassDef | None:
         """The function or class that a name stands for, if it can only be that one of the files at hand."""
+        if node not in self._named:
+            self._named[node] = self._stands_for(node)
+        return self._named[node]
+
+    def _stands_for(self, node: cst.CSTNode) -> cst.FunctionDef | cst.ClassDef | None:
         if (origin := self.names.origin(node)) is not None and len(origin[1]) == 1:
             bindings = origin[0].lookup(origin[1][0])
         else:
@@ -384,6 +390,11 @@ class Flow:
         return Values(self)
 
     def _plain_callee(self, call: cst.Call) -> cst.FunctionDef | None:
+        if call not in self._plain:
+            self._plain[call] = self._callee_by_name(call)
+        return self._plain[call]
+
+    def _callee_by_name(self, call: cst.Call) -> cst.FunctionDef | None:
         match call.func:
             case cst.Name() | cst.Attribute() if (found := self.named(call.func)) is not None:
                 return self.method(found, "__init__") if isinstance(found, cst.ClassDef) else found
@@ -609,7 +620,7 @@ def operands(node: cst.CSTNode) -> list[cst.CSTNode]:
             return [node.target, node.value]
         case cst.Param() | cst.Parameters() | cst.FunctionDef() | cst.ClassDef() | cst.Import() | cst.ImportFrom():
             return []
-    return [*children(node)]
+    return children(node)
 
 
 def unwrapped(definitions: list[Definition]) -> list[Definition]:
