@@ -576,6 +576,10 @@ class Flow:
         """The calls in the code of each function."""
         return {function: [n for n in body if isinstance(n, cst.Call)] for function, body in self.body.items()}
 
+    @cached_property
+    def generators(self) -> set[Function]:
+        return {function for function, body in self.body.items() if any(isinstance(n, cst.Yield) for n in body)}
+
     def reachable(self, function: Function) -> tuple[cst.FunctionDef, ...]:
         """The functions of this file that run when ``function`` runs, as far as calls can be followed."""
         if function not in self._reachable:

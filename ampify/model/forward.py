@@ -122,7 +122,7 @@ class Forward:
                 yield returned.value, returned
 
     def barred(self, function: cst.FunctionDef) -> bool:
-        return function in self.acts.carrying or any(isinstance(n, cst.Yield) for n in self.flow.body[function])
+        return function in self.acts.carrying or function in self.flow.generators
 
     def _open(self, function: cst.FunctionDef) -> bool:
         return function in self._entered or self.barred(function)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property, lru_cache
 from itertools import accumulate
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import libcst as cst
 from libcst._nodes.internal import CodegenState
@@ -16,6 +16,7 @@ from ampify.source.document import borders
 from ampify.source.text import SourceText, Span
 from ampify.syntax.links import Links
 from ampify.syntax.names import REMEMBERED, Names
+from ampify.syntax.plain import kids
 
 _DEEPEST = 600
 """LibCST overflows Python's stack near 1,000 nested nodes and crashes the process near 12,000."""
@@ -116,7 +117,14 @@ class Tree:
 
     def all(self, kind: type[Kind]) -> list[Kind]:
         """Every node of one kind, in source order."""
-        return [node for node in self.nodes() if type(node) is kind]
+        return self._by_kind.get(kind, [])
+
+    @cached_property
+    def _by_kind(self) -> dict[type, list[Any]]:
+        found: dict[type, list[Any]] = {}
+        for node in self.nodes():
+            found.setdefault(type(node), []).append(node)
+        return found
 
     def span(self, node: cst.CSTNode) -> Span:
         """Where the code of ``node`` stands: parentheses belong to it, comments and blank lines around it do not."""
@@ -190,7 +198,7 @@ def _parse(text: str) -> ast.Module:
         raise Unreadable("AMP905", "The file is nested too deeply to be analysed") from None
     level: list[ast.AST] = [tree]
     for _ in range(_DEEPEST):
-        level = [kid for node in level for kid in ast.iter_child_nodes(node)]
+        level = [kid for node in level for kid in kids(node)]
         if not level:
             return tree
     raise Unreadable("AMP905", "The file is nested too deeply to be analysed")

@@ -14,7 +14,7 @@ import libcst as cst
 import ampify.syntax.nodes  # noqa: F401 - makes them cheap to ask
 
 _TRIVIA = (
-    "whitespace", "leading_lines", "lines_after", "footer", "header", "trailing", "comma", "semicolon", "lpar", "rpar",
+    "whitespace", "leading", "lines_after", "footer", "header", "trailing", "comma", "semicolon", "lpar", "rpar",
     "lbracket", "rbracket", "lbrace", "rbrace", "equal", "dot", "colon", "newline", "indent", "operator", "quote",
 )  # fmt: skip
 
