@@ -53,11 +53,10 @@ class Acts:
 
     def calls(self, function: Function) -> Iterator[tuple[cst.Call, cst.FunctionDef]]:
         """Calls in ``function`` to functions of the file that hold acts, themselves or further down."""
-        for node in self.flow.body[function]:
-            if isinstance(node, cst.Call):
-                for callee in self._called(node):
-                    if callee in self.carrying:
-                        yield node, callee
+        for call in self.flow.calls_in[function]:
+            for callee in self._called(call):
+                if callee in self.carrying:
+                    yield call, callee
 
     def _called(self, call: cst.Call) -> Iterator[cst.FunctionDef]:
         """The function that a call runs, and a closure given to ``optimizer.step``."""
@@ -226,10 +225,11 @@ class Acts:
         name = func.attr.value if isinstance(func, cst.Attribute) else func.value if isinstance(func, cst.Name) else ""
         if isinstance(self.flow.names.parent[call], cst.Expr) and self._hands_over(call):
             return True
-        given = any(
+        if "clip" not in name or "grad" not in name or self.flow.callee(call) is not None:
+            return False
+        return any(
             self.roles.of(a.value) in (Role.MODULE, Role.OPTIMIZER) or [*self.modules(a.value)] for a in call.args
         )
-        return "clip" in name and "grad" in name and given and self.flow.callee(call) is None
 
     def _hands_over(self, call: cst.Call) -> bool:
         """A statement that hands ``X.parameters()`` to unknown code, which may be after their gradients."""

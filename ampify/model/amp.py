@@ -115,7 +115,7 @@ class AmpFacts:
     @cached_property
     def parameters(self) -> list[cst.Param]:
         """The parameters of functions that are scalers."""
-        params = [p for p in self.nodes if isinstance(p, cst.Param)]
+        params = self.tree.all(cst.Param)
         return [p for p in params if isinstance(self._owner(p), cst.FunctionDef) and self.is_scaler(p.name)]
 
     def arriving(self, expr: cst.CSTNode) -> list[cst.BaseExpression | None]:
@@ -140,7 +140,8 @@ class AmpFacts:
     @cached_property
     def regions(self) -> list[cst.With | cst.Decorator]:
         """``with`` statements that enter autocast, and decorators that do."""
-        return [n for n in self.nodes if self._is_region(n)]  # type: ignore[misc]
+        found = (n for kind in (cst.With, cst.Decorator) for n in self.tree.all(kind) if self._is_region(n))
+        return sorted(found, key=lambda n: self.tree.span(n).start)  # type: ignore[arg-type]
 
     @cached_property
     def touched(self) -> bool:
@@ -169,15 +170,14 @@ class AmpFacts:
         return any(word in self.tree.source.text for word in ("autocast", "GradScaler", ".scale(", ".update()"))
 
     def _mentioned(self) -> Iterator[tuple[cst.CSTNode, str]]:
-        for node in self.nodes:
-            if isinstance(node, cst.ImportFrom):
-                base = "." * len(node.relative) + ".".join(dotted(node.module) if node.module else ())
-                names = () if isinstance(node.names, cst.ImportStar) else node.names
-                yield from ((node, path) for path in (base, *(f"{base}.{alias.evaluated_name}" for alias in names)))
-            elif isinstance(node, cst.Import):
-                yield from ((node, alias.evaluated_name) for alias in node.names)
-            elif isinstance(node, cst.Attribute):
-                yield from ((node, path) for path in self.paths(node))
+        for node in self.tree.all(cst.ImportFrom):
+            base = "." * len(node.relative) + ".".join(dotted(node.module) if node.module else ())
+            names = () if isinstance(node.names, cst.ImportStar) else node.names
+            yield from ((node, path) for path in (base, *(f"{base}.{alias.evaluated_name}" for alias in names)))
+        for plain in self.tree.all(cst.Import):
+            yield from ((plain, alias.evaluated_name) for alias in plain.names)
+        for attribute in self.tree.all(cst.Attribute):
+            yield from ((attribute, path) for path in self.paths(attribute))
 
     def _kind(self, expr: cst.CSTNode) -> Kind | None:
         if not self._kinds:
@@ -192,7 +192,7 @@ class AmpFacts:
 
     @cached_property
     def _families(self) -> set[cst.ClassDef]:
-        return {self._family(owner) for owner in self.nodes if isinstance(owner, cst.ClassDef)}
+        return {self._family(owner) for owner in self.tree.all(cst.ClassDef)}
 
     def _returned(self, call: cst.Call) -> Kind | None:
         kinds = {self._kinds.get((function, "return")) for function in self.callees(call)}
@@ -297,8 +297,8 @@ class AmpFacts:
                 yield Flow(place, value)
 
     def _returns(self) -> Iterator[Flow]:
-        for node in self.nodes:
-            if isinstance(node, cst.Return) and isinstance(function := function_of(self.tree, node), cst.FunctionDef):
+        for node in self.tree.all(cst.Return):
+            if isinstance(function := function_of(self.tree, node), cst.FunctionDef):
                 yield Flow((function, "return"), node.value)
 
     def _arguments(self) -> Iterator[Flow]:

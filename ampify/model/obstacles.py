@@ -356,7 +356,7 @@ class Obstacles:
             yield self._at("AMP017", statement, reason)
 
     def _no_accelerator(self) -> Iterator[Obstacle]:
-        nccl = any(isinstance(n, cst.SimpleString) and n.evaluated_value == "nccl" for n in self.tree.nodes())
+        nccl = any(n.evaluated_value == "nccl" for n in self.tree.all(cst.SimpleString))
         if not nccl and not accelerated(self.code):  # NCCL runs between GPUs only
             yield self._at(
                 "AMP018", self.backwards[0].node, "no use of CUDA or another accelerator was found in this file"

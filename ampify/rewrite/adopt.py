@@ -83,7 +83,7 @@ class Adoption:
         functions = [*(h.function for h in reach.homes), *reach.parameters, *self.step.functions]
         classes = {h.cls for h in reach.homes if h.cls is not None}
         attributes = {d.place.path[0] for c in classes for d in self.flow.definitions.get(c, ())}
-        attributes |= {n.attr.value for n in self.tree.nodes() if isinstance(n, cst.Attribute) and classes}
+        attributes |= {n.attr.value for n in self.tree.all(cst.Attribute) if classes}
         if any(h.cls is not None for h in reach.homes):
             return name not in attributes and not self.tree.names.taken(name, reach.parameters)
         return not self.tree.names.taken(name, functions) and name not in self._taken
