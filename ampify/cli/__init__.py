@@ -112,7 +112,7 @@ def check(
             return
         if filtering:
             paths = (stdin_filename or Path("stdin.py"),)
-        found = _filter(paths[0], run) if filtering else review.run(paths, run, output.track, lookup)
+        found = _filter(paths[0], run) if filtering else review.run(paths, run, output.track)
         report, said = review.report(found, paths, run, lookup)
     findings = sys.stderr if filtering and fix and not diff else sys.stdout
     report = _told(report, output, findings)

@@ -58,7 +58,7 @@ class Review:
     diff_base: str | None = None
     verified_only: Path | None = None
 
-    def run(self, paths: Sequence[Path], run: Any, track: Any, lookup: Lookup) -> Any:
+    def run(self, paths: Sequence[Path], run: Any, track: Any) -> Any:
         """Do what was asked for; raises `ConfigError`."""
         from ampify import engine
 
@@ -68,7 +68,7 @@ class Review:
             from ampify.cli import verified
 
             words = click.get_current_context().meta.get(_WORDS, ())
-            run = verified.fix(paths, run, self.verified_only, words, lookup)
+            return verified.check(paths, run, track, self.verified_only, words)
         if self.interactive:
             from ampify.cli.interactive import Asker
 

@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ampify.config import Lookup
+from ampify.config import Settings
+from ampify.diagnostic import TOOL_CODES, Diagnostic, Severity
 from ampify.offer import Offer
+from ampify.source.text import SourceText, Span
 
 if TYPE_CHECKING:
-    from ampify.engine import Run
+    from ampify.engine import Report, Run, Track
+    from ampify.inspection import FileReport
     from ampify.verify.sources import Sources
     from ampify.verify.verdict import Verdict
 
@@ -38,42 +41,85 @@ class _Trial:
         return self.verdict.word in _HOLDS and len(self.verdict.unverified) < statements
 
 
-def fix(paths: Sequence[Path], run: Run, script: Path, words: tuple[str, ...], lookup: Lookup) -> Run:
-    """Write what is verified, and give the run that then writes all other fixes; raises `ConfigError`."""
+def check(paths: Sequence[Path], run: Run, track: Track, script: Path, words: tuple[str, ...]) -> Report:
+    """Write what is verified, then all fixes that bring no AMP; AMP901 is said of what does not hold."""
+    from ampify import engine
+
+    trials = _Trials(_climber(script, words, run.settings))
+    _fix(paths, run, script, trials.best())
+    report = engine.check(paths, replace(run, ask=lambda offer: not _converts(offer)), track)
+    why = f"`ampify verify {script}` does not hold for this step, so it is not converted"
+    return replace(report, files=(*report.files, *(_accusation(key, why, run) for key in sorted(trials.refused))))
+
+
+def _accusation(key: Key, why: str, run: Run) -> FileReport:
+    """AMP901 at a step that was refused, as it stands now."""
+    from ampify.inspection import FileReport
+    from ampify.source.document import Part
+    from ampify.source.python import decode
+    from ampify.source.statements import statements
+
+    path = Path(key[0])
+    text = decode(path, path.read_bytes()).text
+    source = SourceText(text)
+    there = [each for each in statements(source, source.files[0]) if (each.scope, each.code) == key[2:]]
+    start = source.offset(there[0].first if there else 1, 0)
+    start += len(source.indent(start))
+    row, level = TOOL_CODES["AMP901"], Severity[run.settings(path).fail_level.upper()]
+    found = Diagnostic(_shown(path), Span(start, source.line_end(start)), "AMP901", row.name, row.severity, why)
+    return FileReport(_shown(path), text, text, (found,), (), level, Part(text))
+
+
+def _fix(paths: Sequence[Path], run: Run, script: Path, trial: _Trial) -> None:
+    """Write the conversions of a trial, if it holds."""
     from ampify.source.files import find
 
     given = {path.resolve() for path in find(paths, lambda error: None)}
-    trial = _verified(_climber(script, words, lookup))
     written = list(_write(trial.sources.candidate, given, run)) if trial.holds and trial.sources else []
     for path in written:
-        click.echo(f"ampify: wrote {_shown(path)}, as it was verified", err=True)
+        click.echo(f"ampify: wrote {_shown(path)} as it was verified; {_levels(trial.verdict)}", err=True)
     if not written:
         click.echo(f"ampify: no conversion is written: {_why(trial)}", err=True)
     if trial.verdict.word == "CANNOT RUN":
         run.errors.append(f"{script} could not be verified: {trial.verdict.reason}")
-    return replace(run, ask=lambda offer: not _converts(offer))
 
 
-def _verified(climb: Callable[[Callable[[Key], bool]], _Trial]) -> _Trial:
-    """The climb with the conversions that hold: with all of them, else with those that hold alone."""
-    trial = climb(lambda key: True)
-    keys = list(dict.fromkeys(trial.offered))
-    if len(keys) < 2 or (trial.holds and not trial.verdict.unverified) or trial.verdict.word == "CANNOT RUN":
+@dataclass(slots=True)
+class _Trials:
+    """Looks for the conversions that hold, and remembers those that do not."""
+
+    climb: Callable[[Callable[[Key], bool]], _Trial]
+    refused: set[Key] = field(default_factory=set)
+
+    def best(self) -> _Trial:
+        """The trial with all conversions if it holds, else with those that hold alone."""
+        trial = self._try(lambda key: True)
+        keys = list(dict.fromkeys(trial.offered))
+        if len(keys) < 2 or (trial.holds and not trial.verdict.unverified) or trial.verdict.word == "CANNOT RUN":
+            return trial
+        self.refused.clear()
+        alone = {key: self._try(key.__eq__) for key in keys}
+        held = {key for key, each in alone.items() if each.holds}
+        if len(held) == 1:
+            return alone[held.pop()]
+        return self._try(held.__contains__) if held else trial
+
+    def _try(self, wanted: Callable[[Key], bool]) -> _Trial:
+        trial = self.climb(wanted)
+        if trial.verdict.word == "NOT EQUIVALENT":
+            self.refused |= {key for key in trial.offered if wanted(key)}
         return trial
-    alone = {key: climb(key.__eq__) for key in keys}
-    held = {key for key, each in alone.items() if each.holds}
-    if len(held) == 1:
-        return alone[held.pop()]
-    return climb(held.__contains__) if held else trial
 
 
-def _climber(script: Path, words: tuple[str, ...], lookup: Lookup) -> Callable[[Callable[[Key], bool]], _Trial]:
+def _climber(
+    script: Path, words: tuple[str, ...], settings: Callable[[Path], Settings]
+) -> Callable[[Callable[[Key], bool]], _Trial]:
     from ampify.verify import sources
     from ampify.verify.ladder import climb
     from ampify.verify.report import text
     from ampify.verify.request import Request
 
-    request = Request(script=script.absolute(), args=words, name=str(script), settings=lookup)
+    request = Request(script=script.absolute(), args=words, name=str(script), settings=settings)
 
     def attempt(wanted: Callable[[Key], bool]) -> _Trial:
         found = _Found(wanted)
@@ -101,7 +147,7 @@ class _Found:
     def ask(self, offer: Offer) -> bool:
         if not _converts(offer):
             return True
-        self.offered.append(key := _key(offer))
+        self.offered.append(key := _key(offer.finding, offer.before))
         return self.wanted(key)
 
 
@@ -112,15 +158,14 @@ def _converts(offer: Offer) -> bool:
     return offer.finding.fix is not None and isinstance(offer.finding.fix.proof, Erases | Migrates)
 
 
-def _key(offer: Offer) -> Key:
+def _key(finding: Diagnostic, text: str) -> Key:
     from ampify.source.statements import at, statements
-    from ampify.source.text import SourceText
 
-    source, start = SourceText(offer.before), offer.finding.span.start
+    source, start = SourceText(text), finding.span.start
     file = source.files[source.file(start)]
     statement = at([*statements(source, file)], source.line(start))
     where = (statement.scope, statement.code) if statement else ("", "")
-    return (offer.finding.path, offer.finding.code, *where)
+    return (str(Path(finding.path).resolve()), finding.code, *where)
 
 
 def _write(texts: Mapping[Path, str], given: set[Path], run: Run) -> Iterator[Path]:
@@ -151,6 +196,13 @@ def _why(trial: _Trial) -> str:
     if verdict.word in _HOLDS:
         return "nothing of it ran" if trial.sources else "the script uses AMP as it is"
     return verdict.reason or f"the verdict is {verdict.word}"
+
+
+def _levels(verdict: Verdict) -> str:
+    """Which levels held, and which were not run."""
+    found = {status: ", ".join(level.name for level in verdict.levels if level.status == status)
+             for status in ("holds", "not run")}  # fmt: skip
+    return f"held: {found['holds']}" + (f"; not run: {found['not run']}" if found["not run"] else "")
 
 
 def _shown(path: Path) -> str:
