@@ -15,6 +15,7 @@ from typing import Any, Literal
 from ampify import pins, selection, toml_files
 from ampify.pins import Torch
 from ampify.selection import Codes, FileIgnore, Selection
+from ampify.source.codes import current
 from ampify.source.edits import Applicability, Fix
 
 FailLevel = Literal["info", "warning", "error"]
@@ -217,7 +218,7 @@ def parse_codes(codes: str) -> Codes:
     for code in found:
         if not re.fullmatch(r"ALL|AMP\d{0,3}", code):
             raise ConfigError(f"`{code}` is not a code such as `AMP206`, nor the beginning of one")
-    return tuple(selection.ALL if code == "ALL" else code for code in found)
+    return tuple(selection.ALL if code == "ALL" else current(code) for code in found)
 
 
 def parse_file_ignores(pairs: str) -> tuple[FileIgnore, ...]:

@@ -20,6 +20,7 @@ from ampify.cli.settings import listed_files, listed_settings, rules_options, se
 from ampify.cli.shared import ConfigErrors, parsed, told
 from ampify.cli.verify import verify
 from ampify.config import CHOICES, ConfigError, Lookup
+from ampify.source.codes import current
 
 PATHS = click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path, allow_dash=True))
 _ALLOCATIONS = 200_000
@@ -186,7 +187,7 @@ def explain(code: str) -> None:
 
     names = {known: row.name for table in (load(), TOOL_CODES) for known, row in table.items()}
     for known, name in names.items():
-        if code.lower() in {known.lower(), name}:
+        if current(code) == known or code.lower() == name:
             return _page(page(known))
     raise click.UsageError(f"there is no rule `{code}`; `ampify rules` lists them")
 

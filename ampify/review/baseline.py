@@ -19,6 +19,7 @@ from ampify.config import ConfigError
 from ampify.diagnostic import Diagnostic
 from ampify.engine import Report
 from ampify.inspection import FileReport
+from ampify.source.codes import current
 from ampify.source.files import put
 from ampify.source.magics import unmask
 from ampify.source.statements import at, statements
@@ -92,7 +93,7 @@ def _entry(row: dict[str, Any]) -> Entry:
     kinds = {each.name: int if each.name == "number" else str for each in fields(Entry)}
     if row.keys() != kinds.keys() or any(not isinstance(row[name], kind) for name, kind in kinds.items()):
         raise ValueError("an entry has other keys")
-    return Entry(**row)
+    return Entry(**row | {"rule": current(row["rule"])})
 
 
 def _told(files: Iterable[FileReport], baseline: Path) -> Iterator[tuple[FileReport, dict[int, Entry]]]:
