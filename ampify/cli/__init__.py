@@ -14,6 +14,7 @@ import click
 
 from ampify import __version__
 from ampify.cli.output import FORMATS, Output
+from ampify.cli.server import server
 from ampify.cli.shared import ConfigErrors, given, parsed
 from ampify.cli.verify import verify
 from ampify.config import CHOICES, ConfigError, Lookup, parse_codes, parse_torch
@@ -75,6 +76,7 @@ def main() -> None:
 
 
 main.add_command(verify)
+main.add_command(server)
 
 
 @main.command()

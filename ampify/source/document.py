@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
-from ampify.source.magics import unmask
+from ampify.source.magics import prefixed, unmask
 from ampify.source.text import SourceText
 
 BORDER = "#\uf8a7"
@@ -144,6 +144,7 @@ class Located(SourceText):
     def place(self, offset: int) -> Place:
         line, column = self.line(offset), self.column(offset) + 1
         if (border := self._border(line)) is not None:
+            column += prefixed(self.text_of_line(line))
             return Place(border.cell, max(line - border.line + border.above, 1), column)
         return Place(None, max(line - self._assumed, 1) + self.part.above, column + self.part.left)
 
