@@ -10,7 +10,7 @@ from types import MethodType
 from urllib.parse import unquote, urlsplit
 
 from lsprotocol import types
-from pygls.uris import from_fs_path, to_fs_path
+from pygls.uris import to_fs_path
 from pygls.workspace import PositionCodec, TextDocument, Workspace
 
 from ampify.source import markdown, notebook
@@ -124,11 +124,6 @@ class Papers:
             if cell.kind == types.NotebookCellKind.Code
         }
         return Paper(book.uri, notebook.decode(_path(book.uri, ".ipynb"), whole.encode()), pages)
-
-
-def uri_of(path: str) -> str:
-    """The URI of a file that is not open."""
-    return from_fs_path(str(Path(path).absolute())) or Path(path).absolute().as_uri()
 
 
 def _cell(cell: types.NotebookCell, text: TextDocument) -> dict[str, object]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from difflib import SequenceMatcher
+from pathlib import Path
 
 from lsprotocol import types
+from pygls.uris import from_fs_path
 
-from ampify.diagnostic import Diagnostic, Severity
+from ampify.diagnostic import Diagnostic, Note, Severity
 from ampify.source.document import Located
 from ampify.source.text import SourceText, Span
 
@@ -46,14 +48,24 @@ def diagnostic(source: Located, found: Diagnostic, uri: Callable[[int | None], s
         code=found.code,
         source="ampify",
         tags=[types.DiagnosticTag.Unnecessary] if found.code == "AMP903" else None,
-        related_information=[
-            types.DiagnosticRelatedInformation(
-                types.Location(uri(source.place(note.span.start).cell), extent(source, note.span, encoding)),
-                note.message,
-            )
-            for note in found.notes
-        ],
+        related_information=[_related(source, note, uri, encoding) for note in found.notes],
     )
+
+
+def _related(
+    source: Located, note: Note, uri: Callable[[int | None], str], encoding: str
+) -> types.DiagnosticRelatedInformation:
+    if (there := note.elsewhere) is None:
+        place = types.Location(uri(source.place(note.span.start).cell), extent(source, note.span, encoding))
+    else:
+        begin = types.Position(there.start[0] - 1, 0)
+        place = types.Location(file_uri(there.path), types.Range(begin, begin))
+    return types.DiagnosticRelatedInformation(place, note.message)
+
+
+def file_uri(path: str) -> str:
+    """The URI of a file that need not be open."""
+    return from_fs_path(str(Path(path).absolute())) or Path(path).absolute().as_uri()
 
 
 def text_edits(before: str, after: str, encoding: str) -> list[types.TextEdit]:

@@ -18,8 +18,8 @@ from ampify.engine import Change
 from ampify.rule import load, page
 from ampify.server.actions import FIX_ALL, Offer, changes, findings, offers
 from ampify.server.desk import Desk, Study
-from ampify.server.papers import Paper, Papers, keep_lines, uri_of
-from ampify.server.protocol import diagnostic, extent, text_edits
+from ampify.server.papers import Paper, Papers, keep_lines
+from ampify.server.protocol import diagnostic, extent, file_uri, text_edits
 
 PAUSE = 0.3
 """Seconds after the last key until a text is looked at."""
@@ -124,7 +124,7 @@ class Session(LanguageServer):
         edits = []
         for change in changes:
             known = (target for paper in papers if (target := paper.target(change.title)) is not None)
-            uri, version = next(known, (uri_of(change.title), None))
+            uri, version = next(known, (file_uri(change.title), None))
             edits.append((uri, version, text_edits(change.before, change.after, self.encoding)))
         workspace = self.client_capabilities.workspace
         if workspace and workspace.workspace_edit and workspace.workspace_edit.document_changes:
