@@ -189,7 +189,7 @@ def _chain(file: Path, below: tuple[Path, ...]) -> Iterator[tuple[Path, Layer]]:
     if base := layer.pop(EXTEND, None):
         if base.resolve() in (each.resolve() for each in (*below, file)):
             circle = " → ".join(_shown(each) for each in (*below, file, base))
-            raise _flaw(file, EXTEND, f"`{EXTEND}` goes in a circle: {circle}")
+            raise flaw(file, f"`{EXTEND}` goes in a circle: {circle}", _holds(EXTEND))
         yield from _chain(base, (*below, file))
     yield file, layer
 
@@ -272,7 +272,7 @@ def _checked(data: Any, file: Path) -> dict[str, Any]:
         try:
             found |= _values({key: value}, file.absolute().parent)
         except ConfigError as error:
-            raise _flaw(file, key, str(error)) from None
+            raise flaw(file, str(error), _holds(key)) from None
     return found
 
 
@@ -289,11 +289,15 @@ def _values(data: Mapping[str, object], folder: Path) -> dict[str, Any]:
     return found
 
 
-def _flaw(file: Path, key: str, message: str, word: str = "") -> ConfigError:
-    """What is wrong with a key, and where it stands."""
-    keys = ("tool", "ampify", key) if file.name == "pyproject.toml" else (key,)
-    line = toml_files.line_of(file, keys, word)
+def flaw(file: Path, message: str, has: Callable[[dict[str, Any]], object], word: str = "") -> ConfigError:
+    """What is wrong in a config file, and where: at what its table for ampify ``has``, or at ``word`` in it."""
+    keys = ("tool", "ampify") if file.name == "pyproject.toml" else ()
+    line = toml_files.line_of(file, lambda data: has(toml_files.part(data, *keys)), word)
     return ConfigError(f"{_shown(file)}:{line}: {message}" if line else f"{_shown(file)}: {message}")
+
+
+def _holds(key: str) -> Callable[[dict[str, Any]], object]:
+    return lambda table: key in table
 
 
 def unknown_code(code: str, known: Sequence[str], files: Iterable[Path]) -> ConfigError:
@@ -303,7 +307,7 @@ def unknown_code(code: str, known: Sequence[str], files: Iterable[Path]) -> Conf
     for file in files:
         for key, value in (_settings_in(file) or {}).items():
             if re.search(rf"\b{code}\b", str(value), re.I) and key in OPTIONS:
-                return _flaw(file, key, message, code)
+                return flaw(file, message, _holds(key), code)
     return ConfigError(message)
 
 
