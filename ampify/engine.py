@@ -167,6 +167,23 @@ def check_bytes(path: Path, raw: bytes, run: Run) -> tuple[Report, bytes]:
     return Report(outcome.reports, tuple(run.errors), 1, run.mode, outcome.changes), outcome.new
 
 
+def check_group(group: Group, run: Run, work: Work | None = None) -> Report | None:
+    """The report on documents that need not be as their files are, and what the work would change in them.
+
+    None where there are several, and they cannot be read together.
+    """
+    work = work or (_look if run.mode is Mode.REPORT else _mend)
+    if len(group.paths) > 1:
+        outcomes = _visit_together(group, run, work)
+    else:
+        outcomes = [_shielded(document, run, work) for document in group.documents]
+    if outcomes is None:
+        return None
+    reports = (report for outcome in outcomes for report in outcome.reports)
+    changes = (change for outcome in outcomes for change in outcome.changes)
+    return Report(tuple(reports), tuple(run.errors), len(outcomes), run.mode, tuple(changes))
+
+
 def check_text(text: str, settings: Settings, path: str = "example.py") -> list[Diagnostic]:
     """The findings in a text that need not be a file; what goes wrong is raised."""
     return list(_inspection_of_text(settings, path).look(text).diagnostics)
@@ -424,8 +441,25 @@ def _treat(path: Path, raw: bytes, run: Run, work: Work) -> _Outcome:
         document = decode(path, raw)
     except Undecodable as error:
         return _Outcome((inspection.unusable("", error.code, str(error), error.line),), raw)
-    wanted = _wanted(document, inspection, run.step)
-    reports = [_work(document, each, work) if each else _untouched(path, part)
+    return _worked(document, inspection, run.step, work)
+
+
+def _shielded(document: Document, run: Run, work: Work) -> _Outcome:
+    """Screen and work on a document that is at hand; a bug in one rule is an error of the run."""
+    if not any(files.matters(part.text.encode("utf-8", "surrogatepass")) for part in document.parts):
+        return _Outcome((), b"")
+    try:
+        return _worked(document, run.inspection(document.path), run.step, work)
+    except ConfigError:
+        raise
+    except Exception as error:  # noqa: BLE001
+        run.failed(document.path, _internal(error))
+        return _Outcome((), b"")
+
+
+def _worked(document: Document, inspection: Inspection, step: Wanted | None, work: Work) -> _Outcome:
+    wanted = _wanted(document, inspection, step)
+    reports = [_work(document, each, work) if each else _untouched(document.path, part)
                for part, each in zip(document.parts, wanted, strict=True)]  # fmt: skip
     return _rewritten(document, reports, inspection)
 

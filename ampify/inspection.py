@@ -106,6 +106,14 @@ class Inspection:
         endless = self.about(text, "AMP904", reason, min(fixed[-1].span.start, len(text)))
         return self._report(text, text, found, (), [endless])
 
+    def apply(self, text: str, wanted: Callable[[Diagnostic], bool]) -> FileReport:
+        """The report on a text after the fix of the first finding that is ``wanted``, if its proof holds."""
+        found = self._find(text, self._focus(text))
+        one = next((d for d in _shown(text, found) if d.fix and d.fix.edits and wanted(d)), None)
+        if one is None or one.fix is None or _flaw(text, [one.fix], self.paths):
+            return self._report(text, text, found)
+        return FileReport(self.path, text, splice(text, one.fix.edits), (), (one,), part=self.part)
+
     def unusable(self, text: str, code: str, message: str, line: int = 1, column: int = 0) -> FileReport:
         """The report on a text of which nothing can be told but that."""
         source = SourceText(text)

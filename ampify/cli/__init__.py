@@ -16,6 +16,7 @@ from ampify import __version__
 from ampify.cli.output import FORMATS, Output
 from ampify.cli.review import OPTIONAL, Review, WithScript, exclusive
 from ampify.cli.review import options as reviewing
+from ampify.cli.server import server
 from ampify.cli.settings import listed_files, listed_settings, rules_options, settings
 from ampify.cli.shared import ConfigErrors, one_line, parsed, told
 from ampify.cli.verify import verify
@@ -72,6 +73,7 @@ def main() -> None:
 
 
 main.add_command(verify)
+main.add_command(server)
 
 
 @main.command(cls=WithScript)
