@@ -310,7 +310,7 @@ class TestInteractive:
         data = {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
         (folder / "a.ipynb").write_text(json.dumps(data))
         result = run("--fix", "--interactive", "a.ipynb", answers="y\n")
-        assert "  --> a.ipynb:cell 2:1:1\n" in result.stderr
+        assert "  --> a.ipynb:cell 2:1:7\n" in result.stderr
         assert "-%time old\n+%time new\n" in result.stderr
         assert json.loads((folder / "a.ipynb").read_text())["cells"][1]["source"] == ["%time new\n"]
 

@@ -203,7 +203,7 @@ async def test_ignore_here(editor):
     uri, _ = await editor.open(text)
     ignore = (await editor.actions(uri, at(2, 12)))["Ignore AMP102 here"]
     after = (await editor.resolved(ignore))[uri]
-    assert after == text.removesuffix("\n") + "  # ampify: ignore[AMP102]\n"
+    assert after == text.replace("GradScaler(", "GradScaler(  # ampify: ignore[AMP102]")
     editor.type(uri, after, 2)
     assert codes(await editor.told(uri)) == []
 
