@@ -314,8 +314,7 @@ class Inspection:
             asked = self._wants(code, source, ignore.span.start)
         else:  # a bare `noqa` may be there for other tools
             asked = ignore.kind != "noqa" and not self.settings.chooses
-        here = source.file(ignore.span.start)
-        near = (d for d in found if (not code or d.code == code) and source.file(d.span.start) == here)
+        near = (d for d in found if not code or d.code == code)
         ranges = [ignore] if ignore.kind == "off" else []  # one that keeps a fix out is of use, too
         return asked and not any(_hidden(source, [ignore], d) or _reaches(source, ranges, d) for d in near)
 
