@@ -162,13 +162,15 @@ def verify_script(script: AnyPath, args: Sequence[str] = (), **options: Unpack[V
 
 def _settings(options: Mapping[str, Any]) -> Any:
     values = dict(options)
+    if unknown := {*values} - {*Options.__annotations__}:
+        raise AmpifyError(f"there is no option `{min(unknown)}`")
     try:
         for name in {"select", "ignore"} & {*values}:
             values[name] = parse_codes(",".join(values[name]))
         if "target_torch" in values:
             values["target_torch"] = parse_torch(values["target_torch"])
         settings = Settings(**values)
-    except (ConfigError, TypeError) as error:
+    except ConfigError as error:
         raise AmpifyError(str(error)) from None
     return lambda _: settings
 

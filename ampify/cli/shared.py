@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import IO, Any
 
 import click
 
@@ -20,6 +21,26 @@ def parsed(parse: Callable[[str], object]) -> Callable[[click.Context, click.Par
     return convert
 
 
+class Refused(click.ClickException):
+    """What cannot be done, in one line."""
+
+    exit_code = 2
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        click.echo(f"ampify: {' '.join(self.message.split())}", file=file, err=file is None)
+
+
+@contextmanager
+def one_line() -> Iterator[None]:
+    """Wrong options are told without the usage above."""
+    try:
+        yield
+    except click.exceptions.NoArgsIsHelpError:
+        raise
+    except click.UsageError as error:
+        raise Refused(error.format_message()) from None
+
+
 class ConfigErrors:
     """What is wrong with a setting is told like a wrong option."""
 
@@ -32,3 +53,8 @@ class ConfigErrors:
 
 def given(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
+
+
+def told(ctx: click.Context) -> list[str]:
+    """The options that were given on the command line."""
+    return [name for name in ctx.params if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE]
