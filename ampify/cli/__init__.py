@@ -13,6 +13,7 @@ from typing import Any, TextIO
 import click
 
 from ampify import __version__
+from ampify.cli import examples
 from ampify.cli.output import FORMATS, Output
 from ampify.cli.review import OPTIONAL, Review, WithScript, exclusive
 from ampify.cli.review import options as reviewing
@@ -257,3 +258,6 @@ def _page(markdown: str) -> None:
     from rich.markdown import Markdown
 
     Console().print(Markdown(markdown))
+
+
+examples.attach(main)

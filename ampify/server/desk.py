@@ -105,7 +105,8 @@ class Study:
         """What the conversion of one training step changes, whatever rules are selected."""
 
         def conversion(path: Path) -> Settings:
-            return replace(self.settings(path), select=(CONVERSION,), ignore=())
+            free = {"ignore": (), "per_file_ignores": (), "fixable": None, "unfixable": (), "below": ()}
+            return replace(self.settings(path), select=(CONVERSION,), **free)  # type: ignore[arg-type]
 
         wanted = Wanted(Path(step.path), step.place.line, step.place.cell)
         return self._done(Run(conversion, Mode.DIFF, wanted)).changes
