@@ -60,27 +60,27 @@ class Settings:
     def enables(self, code: str, path: str | None = None) -> bool:
         """Whether findings of ``code`` are wanted, in the file ``path``."""
         here = path is not None and any(each.covers(path, code) for each in self.per_file_ignores)
-        return not here and selection.selected(self._layers, code)
+        return not here and selection.selected(self.layers, code)
 
     def names(self, code: str) -> bool:
         """Whether ``code`` itself is selected, not only the beginning of it."""
-        return any(code in (*(each.select or ()), *each.extend_select) for each in self._layers)
+        return any(code in (*(each.select or ()), *each.extend_select) for each in self.layers)
 
     def reports(self, code: str, path: str) -> bool:
         """Whether a finding about ampify's own work is told: unless it is ignored, whatever else is selected."""
         off = any(
-            selection.wins(code, each.ignore, (*(each.select or ()), *each.extend_select)) for each in self._layers
+            selection.wins(code, each.ignore, (*(each.select or ()), *each.extend_select)) for each in self.layers
         )
         return not off and not any(each.covers(path, code) for each in self.per_file_ignores)
 
     @property
     def chooses(self) -> bool:
         """Whether some rules are off."""
-        return bool(self.per_file_ignores) or any(each.select or each.ignore for each in self._layers)
+        return bool(self.per_file_ignores) or any(each.select or each.ignore for each in self.layers)
 
     def fix(self, code: str, fix: Fix | None) -> Fix | None:
         """The fix of a finding as these settings have it: as safe as they say, or none."""
-        if fix is None or not selection.fixable(self._layers, code):
+        if fix is None or not selection.fixable(self.layers, code):
             return None
         if fix.applicability is Applicability.MANUAL:
             return fix
@@ -95,12 +95,13 @@ class Settings:
     def codes(self) -> set[str]:
         """Every code, or beginning of one, that is named anywhere."""
         named = [(*(e.select or ()), *e.extend_select, *e.ignore, *(e.fixable or ()), *e.extend_fixable, *e.unfixable)
-                 for e in self._layers]  # fmt: skip
+                 for e in self.layers]  # fmt: skip
         files = (each.codes for each in self.per_file_ignores)
         return {code for codes in (*named, *files, self.extend_safe_fixes, self.extend_unsafe_fixes) for code in codes}
 
     @property
-    def _layers(self) -> tuple[Selection, ...]:
+    def layers(self) -> tuple[Selection, ...]:
+        """What is said of the rules, the last layer last."""
         return (*self.below, Selection(**{name: getattr(self, name) for name in _SELECTION}))
 
 

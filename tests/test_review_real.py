@@ -103,6 +103,12 @@ class TestOneStepInTwoFiles:
         assert found(".") == []
 
 
+@pytest.mark.parametrize("comment", ["ampify: ignore", "noqa: AMP206", "NOQA:E501,amp206", "ampify: on"])
+def test_a_file_that_only_holds_an_unused_comment_is_looked_at(folder, comment):
+    (folder / "a.py").write_text(f"import torch\n\nx = 1  # {comment}\n")
+    assert found(".") == ["AMP903"]
+
+
 def test_comments_in_notebooks_and_markdown(folder):
     """Comments are written into all of them; the code stays what it was, and nothing is left to say."""
     for name in ("notebooks", "markdown"):
