@@ -115,8 +115,8 @@ $ _AMPIFY_COMPLETE=fish_source ampify | source           # in ~/.config/fish/com
 
 _CONFIGURATION = """
 Settings stand in `[tool.ampify]` of the nearest `pyproject.toml` above a file, or in an `ampify.toml` there, without
-the table. What the command line says comes before them, `--config KEY=VALUE` between the two; `--isolated` reads no file.
-`ampify --show-settings train.py` tells what is in force and where it comes from.
+the table. What the command line says comes before them, `--config KEY=VALUE` between the two; `--isolated` reads no
+file. `ampify --show-settings train.py` tells what is in force and where it comes from.
 
 ```toml
 [tool.ampify]
