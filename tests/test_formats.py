@@ -207,12 +207,12 @@ class TestSarif:
 
     def test_a_note_on_another_file_leads_there(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
-        body = (
-            "optimizer.zero_grad()", "loss = torch.nn.functional.mse_loss(model(x), x)", "loss.backward()",
-            "optimizer.step()",
-        )  # fmt: skip
-        head = "import torch\n\n\ndef train(model, loader, optimizer):\n    for x in loader:\n"
-        (tmp_path / "steps.py").write_text(head + "".join(f"        {line}\n" for line in body))
+        step = (
+            "    for x in loader:\n        optimizer.zero_grad()\n"
+            "        loss = torch.nn.functional.mse_loss(model(x), x)\n"
+            "        loss.backward()\n        optimizer.step()\n"
+        )
+        (tmp_path / "steps.py").write_text(f"import torch\n\n\ndef train(model, loader, optimizer):\n{step}")
         (tmp_path / "main.py").write_text(
             "import torch\nfrom steps import train\n\nmodel = torch.nn.Linear(4, 1).cuda()\n"
             "optimizer = torch.optim.SGD(model.parameters(), lr=0.1)\ntrain(model, [], optimizer)\n"
