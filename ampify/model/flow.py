@@ -89,6 +89,7 @@ class Flow:
         self._callees: dict[cst.Call, cst.FunctionDef | None] = {}
         self._handed: dict[cst.Call, frozenset[Handed]] = {}
         self._inside: dict[cst.CSTNode, tuple[cst.CSTNode, ...]] = {}
+        self._calls_inside: dict[cst.CSTNode, list[cst.Call]] = {}
         self._places: dict[cst.CSTNode, Place | None] = {}
         self._reaching: dict[tuple[Place, cst.CSTNode], list[Definition]] = {}
         self._instances: dict[Place, cst.ClassDef | None] = {}
@@ -341,6 +342,12 @@ class Flow:
         if node not in self._inside:
             self._inside[node] = tuple(walk_scope(node))
         return self._inside[node]
+
+    def calls_inside(self, node: cst.CSTNode) -> list[cst.Call]:
+        """The calls among the code below ``node`` that runs when it does."""
+        if node not in self._calls_inside:
+            self._calls_inside[node] = [n for n in self.inside(node) if isinstance(n, cst.Call)]
+        return self._calls_inside[node]
 
     # ------------------------------------------------------------------ reads
 
