@@ -14,7 +14,7 @@ from ampify.syntax import blocks
 from ampify.syntax.blocks import Function
 from ampify.syntax.names import Bound, Scope
 from ampify.syntax.tree import Tree
-from ampify.syntax.walk import children, dotted, is_none, walk_scope
+from ampify.syntax.walk import Kinds, children, dotted, is_none, walk_scope
 
 if TYPE_CHECKING:
     from ampify.model.values import Handed, Values
@@ -65,6 +65,8 @@ class Definition:
         whole = self.place.root is place.root and self.place.path == place.path[: len(self.place.path)]
         return whole and self.how in (How.ASSIGN, How.UNPACK, How.ITERATE)
 
+
+_DEFINES = Kinds(cst.Assign, cst.AnnAssign, cst.NamedExpr, cst.AugAssign, cst.For, cst.With, cst.Param, cst.Call)
 
 _Classes = dict[Place | cst.FunctionDef, cst.ClassDef | None]
 """What is known of the classes of places and of what functions return; None too while it is being found out."""
@@ -178,7 +180,7 @@ class Flow:
         """All definitions of the file by root, in source order."""
         found: dict[Scope | cst.ClassDef, list[Definition]] = {}
         for function in self.functions:
-            for node in self.body[function]:
+            for node in (n for n in self.body[function] if _DEFINES[type(n)]):
                 for definition in self._define(node, function):
                     found.setdefault(definition.place.root, []).append(definition)
         return found
