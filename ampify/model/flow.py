@@ -316,14 +316,14 @@ class Flow:
             return False
         if isinstance(d.node, cst.For):
             return self.tree.contains(d.node.body, use)
-        return d.node is not use and self.tree.contains(blocks.block_of(self.tree, d.node), use)
+        return d.node is not use and self.tree.contains(blocks.surely_run_in(self.tree, d.node), use)
 
     def _overwrites(self, later: Definition, d: Definition, place: Place) -> bool:
         """Whether nothing of ``d`` is left after ``later``, which stands below it in its block or an outer one."""
         if later is d or not later.gives(place) or isinstance(d.node, cst.Param) or isinstance(later.node, cst.For):
             return False
         below = self.tree.span(d.node).start < self.tree.span(later.node).start
-        return below and self.tree.contains(blocks.block_of(self.tree, later.node), d.node)
+        return below and self.tree.contains(blocks.surely_run_in(self.tree, later.node), d.node)
 
     def exclusive(self, a: cst.CSTNode, b: cst.CSTNode) -> bool:
         """Whether ``a`` and ``b`` stand in different branches of one ``if``."""

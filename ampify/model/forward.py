@@ -33,6 +33,8 @@ _LEAVING = {
     "item", "tolist", "numpy", "argmax", "argmin", "long", "int", "bool", "float", "double", "size", "numel", "dim",
     "eq", "ne", "gt", "lt", "ge", "le", "nonzero", "len", "str", "print", "isinstance", "range",
 }  # fmt: skip
+_WIDENING = {"float", "double"}
+"""Those of them that keep the graph: a module in front of one runs under autocast all the same."""
 _NEW_TENSORS = {"torch.tensor", "torch.from_numpy"} | {
     f"torch.{where}{kind}Tensor"
     for where in ("", "cuda.")
@@ -199,6 +201,8 @@ class Forward:
         name = call.func.attr.value if isinstance(call.func, cst.Attribute) else getattr(call.func, "value", "")
         if any(p in _NEW_TENSORS or p.startswith("numpy.") for p in self.flow.names.imported(call.func)):
             return True
+        if name in _WIDENING and isinstance(call.func, cst.Attribute) and self.runs.any_module(call.func.value):
+            return False
         return name in _LEAVING and self.flow.callee(call) is None
 
     def spread(self) -> None:

@@ -143,7 +143,14 @@ class Hazards:
         func = call.func
         module = func.value if isinstance(func, cst.Attribute) and self.roles.of(func) is not Role.MODULE else func
         made = (maker.func for maker in self._makers.of(module, drawn=True) if isinstance(maker, cst.Call))
-        return libraries.hazard(path for maker in made for path in self.flow.names.imported(maker))
+        paths = [path for maker in made for path in self.flow.names.imported(maker)]
+        if (name := libraries.multiplies(paths)) is not None and self._graphs:
+            return f"`{name}` multiplies with a sparse matrix, whose backward has no kernel for half precision (AMP407)"
+        return libraries.hazard(paths)
+
+    @cached_property
+    def _graphs(self) -> bool:
+        return sparse.graphs(self.flow)
 
     def _product(self, node: cst.CSTNode) -> Iterator[Obstacle]:
         """A Gram matrix adds up squares over all positions; what divides them comes after they have overflowed."""

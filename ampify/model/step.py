@@ -159,6 +159,8 @@ class Device:
     """Known to be a `torch.device`; otherwise it may be a string."""
     is_name: bool = False
     """Known to be a string."""
+    may_be_none: bool = False
+    """None where the machine has no accelerator."""
     flag: Flag | None = None
     """What its ``.cuda()`` calls stand behind, where there is no such expression."""
 

@@ -33,6 +33,14 @@ def block_of(tree: Tree, statement: cst.CSTNode) -> Block:
     return next(n for n in tree.parents(statement) if isinstance(n, Block))
 
 
+def surely_run_in(tree: Tree, statement: cst.CSTNode) -> Block:
+    """The outermost block that runs ``statement`` whenever it is run: the body of a ``with`` is a part of its block."""
+    block = block_of(tree, statement)
+    while isinstance(around := tree.names.parent[block], cst.With):
+        block = block_of(tree, around)
+    return block
+
+
 def statements(block: Block) -> tuple[cst.CSTNode, ...]:
     return tuple(block.body)
 

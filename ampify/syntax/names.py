@@ -9,7 +9,7 @@ import builtins
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import libcst as cst
 
@@ -201,11 +201,26 @@ class Names:
         return False
 
     def taken(self, name: str, at: Iterable[cst.CSTNode]) -> bool:
-        """Whether ``name`` already means something in a scope of ``at`` or in one inside it."""
+        """Whether ``name`` already means something, or is used unbound, in a scope of ``at`` or in one inside it."""
         homes = {id(self.inner.get(node, self.scope[node])) for node in at}
-        return any(
-            name in scope.bindings and homes & {id(s) for s in scope.chain()} for scope in self.inner.values()
-        ) or any(self.inner.get(node, self.scope[node]).lookup(name) for node in at)
+        bound = (scope for scope in self.inner.values() if name in scope.bindings)
+        return any(homes & {id(s) for s in scope.chain()} for scope in (*bound, *self._unbound.get(name, ()))) or any(
+            self.inner.get(node, self.scope[node]).lookup(name) for node in at
+        )
+
+    @cached_property
+    def _unbound(self) -> dict[str, set[Scope]]:
+        """By name, the scopes that use it where no module at hand binds it: others may do so at run time."""
+        found: dict[str, set[Scope]] = {}
+        for node, scope in self.scope.items():
+            if isinstance(node, cst.Name) and scope.find(node.value) is None:
+                match self.parent[node]:
+                    case cst.Attribute(attr=attr) if attr is node:
+                        continue
+                    case cst.Arg(keyword=keyword) if keyword is node:
+                        continue
+                found.setdefault(node.value, set()).add(scope)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
