@@ -225,10 +225,10 @@ class Hazards:
     @property
     def _forbids(self) -> bool:
         """Whether the code names a loss that autocast forbids."""
-        forbidden, names = words.BCE_FUNCTIONS | words.BCE_MODULES, self.flow.names
-        if '"BCELoss"' in self.tree.source.text or any(
-            names.imported(call.func) & forbidden for call in self.flow.calls
-        ):
+        forbidden, names, text = words.BCE_FUNCTIONS | words.BCE_MODULES, self.flow.names, self.tree.source.text
+        if not any(path.rpartition(".")[2] in text for path in forbidden):
+            return False
+        if '"BCELoss"' in text or any(names.imported(call.func) & forbidden for call in self.flow.calls):
             return True
         return any(
             isinstance(n, cst.Attribute | cst.Name) and names.imported(n) & forbidden

@@ -30,10 +30,13 @@ class Islands:
     def __init__(self, forward: Forward) -> None:
         self.forward, self.flow, self.roles, self.tree = forward, forward.flow, forward.roles, forward.tree
         self._holding: dict[cst.FunctionDef, bool] = {}
+        self._forbidden: dict[cst.Call, bool] = {}
 
     def forbidden(self, call: cst.Call) -> bool:
         """Whether a call must not run under autocast, itself or in a helper: BCE on probabilities; distributions."""
-        return self.is_bce(call) or self._makes_distribution(call)
+        if call not in self._forbidden:
+            self._forbidden[call] = self.is_bce(call) or self._makes_distribution(call)
+        return self._forbidden[call]
 
     def _makes_distribution(self, call: cst.Call) -> bool:
         paths = self.flow.names.imported(call.func)
@@ -58,11 +61,10 @@ class Islands:
         return self._holding[function]
 
     def _holds_bce(self, function: cst.FunctionDef) -> bool:
-        inner = [n for f in (function, *self.flow.reachable(function)) for n in self.flow.body[f]]
         return any(
             self.stands_for(n.func) & words.BCE_FUNCTIONS or self.made_by(n.func) & words.BCE_MODULES
-            for n in inner
-            if isinstance(n, cst.Call)
+            for f in (function, *self.flow.reachable(function))
+            for n in self.flow.calls_in[f]
         )
 
     def stands_for(self, node: cst.CSTNode) -> frozenset[str]:
@@ -97,7 +99,7 @@ class Islands:
         """Whether a simple statement must run outside autocast, with float32 inputs."""
         if isinstance(statement, cst.BaseCompoundStatement):
             return False
-        return any(isinstance(n, cst.Call) and self.forbidden(n) for n in self.flow.inside(statement))
+        return any(map(self.forbidden, self.flow.calls_inside(statement)))
 
     def _is_loss_call(self, call: cst.Call) -> bool:
         paths = self.flow.names.imported(call.func)
@@ -108,12 +110,10 @@ class Islands:
         """What an island needs: expressions to compute under autocast before it, values to take in float32."""
         hoists: list[Hoist] = []
         floats: list[cst.BaseExpression] = []
-        calls = [n for n in self.flow.inside(statement) if isinstance(n, cst.Call)]
+        calls = self.flow.calls_inside(statement)
         for call in (c for c in calls if self._is_loss_call(c)):
             for arg in call.args:
-                inline = any(
-                    isinstance(n, cst.Call) and self.forward.runs_module(n) for n in self.flow.inside(arg.value)
-                )
+                inline = any(map(self.forward.runs_module, self.flow.calls_inside(arg.value)))
                 if not inline and not self.forward.reads_low(arg.value, statement):
                     continue
                 exact = self._exact(call, arg)
@@ -186,7 +186,7 @@ class Islands:
         """The sigmoids whose results go into a binary cross entropy."""
         found: dict[Source, None] = {}
         for function in dict.fromkeys(self.forward.statements.values()):
-            for call in (n for n in self.flow.body[function] if isinstance(n, cst.Call) and self.is_bce(n)):
+            for call in filter(self.is_bce, self.flow.calls_in[function]):
                 if any(self.forward.reads_low(a, call) for a in arguments(call)):
                     found.update(dict.fromkeys(self._sigmoids(call)))
         return tuple(found)
@@ -213,9 +213,7 @@ class Islands:
         if direct or callee is None:
             yield from [*arguments(call)][:1]
             return
-        inner = (
-            n for f in (callee, *self.flow.reachable(callee)) for n in self.flow.body[f] if isinstance(n, cst.Call)
-        )
+        inner = (n for f in (callee, *self.flow.reachable(callee)) for n in self.flow.calls_in[f])
         for node in inner:
             if self.flow.names.imported(node.func) & words.BCE_FUNCTIONS or self.made_by(node.func) & words.BCE_MODULES:
                 given = node.args[0].value if node.args else None

@@ -81,7 +81,7 @@ class Runs:
             yield Region(function, tuple(run[computing[0] : last + 1]))
 
     def any_module(self, node: cst.CSTNode) -> bool:
-        return any(isinstance(n, cst.Call) and self.forward.runs_module(n) for n in self.flow.inside(node))
+        return any(map(self.forward.runs_module, self.flow.calls_inside(node)))
 
     def _computes(self, node: cst.CSTNode) -> bool:
         """Whether a statement does more on values in half precision than moving them about, adding, multiplying."""
@@ -107,7 +107,7 @@ class Runs:
 
     def _works(self, function: cst.FunctionDef) -> bool:
         """Whether a function of the file calls more than what moves values about."""
-        for call in (n for n in self.flow.body[function] if isinstance(n, cst.Call)):
+        for call in self.flow.calls_in[function]:
             name = call.func.attr.value if isinstance(call.func, cst.Attribute) else getattr(call.func, "value", "")
             if name not in _MOVES and self.flow.callee(call) is not function:
                 return True
@@ -148,12 +148,7 @@ class Runs:
         for small in self.forward.half:
             if isinstance(small, cst.BaseCompoundStatement) or id(small) in taken or self.once(small):
                 continue
-            calls = [
-                n
-                for n in self.flow.inside(small)
-                if isinstance(n, cst.Call) and self.forward.runs_module(n) and id(n) not in taken
-            ]
-            if calls:
+            if any(self.forward.runs_module(n) and id(n) not in taken for n in self.flow.calls_inside(small)):
                 yield small
 
     def once(self, statement: cst.CSTNode) -> bool:
