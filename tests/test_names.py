@@ -173,7 +173,7 @@ program = st.lists(statement, min_size=1, max_size=5).map("\n".join)
 
 
 @given(program)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_generated_programs_agree_with_libcst(text: str) -> None:
     try:
         compile(text, "generated", "exec")

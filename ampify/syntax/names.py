@@ -14,7 +14,7 @@ from functools import cached_property, lru_cache
 import libcst as cst
 
 from ampify.syntax.links import Links, member
-from ampify.syntax.walk import children, dotted, target_names
+from ampify.syntax.walk import Kinds, children, dotted, target_names
 
 REMEMBERED = 64
 """Files. Most groups are read with the same files around them; reading is three quarters of the time."""
@@ -227,6 +227,14 @@ class Scoped:
     inner: dict[cst.CSTNode, Scope] = field(default_factory=dict)
 
 
+_BINDS = Kinds(
+    cst.Import, cst.ImportFrom, cst.Assign, cst.AnnAssign, cst.NamedExpr, cst.AugAssign, cst.For, cst.CompFor,
+    cst.AsName, cst.MatchAs, cst.MatchStar, cst.MatchMapping, cst.Param, cst.Del, cst.FunctionDef, cst.ClassDef,
+    cst.TypeAlias, cst.TypeVar, cst.TypeVarTuple, cst.ParamSpec, cst.Lambda, cst.BaseComp,
+)  # fmt: skip
+"""What binds names or opens a scope; most nodes do neither."""
+
+
 @lru_cache(REMEMBERED)
 def scoped(module: cst.Module) -> Scoped:
     """The scopes of one module, which are the same whatever it is read with."""
@@ -236,11 +244,14 @@ def scoped(module: cst.Module) -> Scoped:
     while stack:
         node, parent, scope = stack.pop()
         found.parent[node], found.scope[node] = parent, scope
+        if not _BINDS[type(node)]:
+            stack += [(kid, node, scope) for kid in reversed(children(node))]
+            continue
         inner = _enter(node, parent, scope)
         if inner is not scope:
             found.inner[node] = inner
             _declare(inner, declared.get(node, ()))
-        stack.extend((kid, node, s) for kid, s in reversed([*_placed(node, scope, inner)]))
+        stack += [(kid, node, s) for kid, s in reversed([*_placed(node, scope, inner)])]
     found.inner[module] = found.top
     return found
 
