@@ -131,3 +131,25 @@ def test_a_library_that_goes_with_no_torch_of_today():
     ((code, message),) = refusals(text)
     assert code == "AMP017"
     assert "`torchtext.legacy" in message
+
+
+def test_a_part_of_what_a_loss_of_the_project_returns():
+    text = f"""{HEAD}
+class Both(nn.Module):
+    def forward(self, out, y):
+        near, far = F.cross_entropy(out, y), out.pow(2).mean()
+        near /= 2
+        return near, far
+
+
+criterion = Both()
+for x, y in data:
+    opt.zero_grad()
+    near, far = criterion(model(x), y)
+    loss = near + far
+    loss.backward()
+    opt.step()
+    log.append({{}})
+"""
+    assert [code for code, _ in refusals(text.format("near.data[0]"))] == ["AMP017"]
+    assert [code for code, _ in refusals(text.format("near.item()"))] == ["AMP001"]

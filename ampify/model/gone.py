@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import libcst as cst
 
-from ampify.model.flow import Flow, How
+from ampify.model.dtypes import unpacked
+from ampify.model.flow import Definition, Flow, How
+from ampify.model.makers import Makers
 from ampify.model.roles import Role, Roles
 from ampify.syntax import blocks
 from ampify.syntax.blocks import Function
@@ -66,7 +68,7 @@ class _Scalars:
     """Which values are tensors without dimensions."""
 
     def __init__(self, flow: Flow, roles: Roles) -> None:
-        self.flow, self.roles = flow, roles
+        self.flow, self.roles, self._makers = flow, roles, Makers(flow, roles)
 
     def has(self, node: cst.BaseExpression, at: cst.CSTNode, depth: int) -> bool:
         """Whether a value surely is one."""
@@ -82,9 +84,24 @@ class _Scalars:
                 return self._given(node, depth)
             case cst.Name() | cst.Attribute() if (place := self.flow.place(node)) is not None:
                 found = self.flow.reaching(place, blocks.small_statement_of(self.flow.tree, at))
-                sure = (d.how is How.ASSIGN and d.value is not None for d in found)
-                return bool(found) and all(sure) and all(self.has(d.value, d.node, depth - 1) for d in found if d.value)
+                kept = [d for d in found if not isinstance(d.node, cst.AugAssign)]  # in place, shapes stay as they are
+                return bool(kept) and all(self._holds(d, depth) for d in kept)
         return False
+
+    def _holds(self, d: Definition, depth: int) -> bool:
+        if d.value is None or d.how not in (How.ASSIGN, How.UNPACK):
+            return False
+        if d.how is How.ASSIGN:
+            return self.has(d.value, d.node, depth - 1)
+        index = unpacked(self.flow, d)
+        functions = [*self._makers.forwards(d.value.func)] if isinstance(d.value, cst.Call) else []
+        returned = [(r.value, r) for f in functions for r in self.flow.returns(f)]
+        return bool(returned) and all(self._element(value, index, r, depth) for value, r in returned)
+
+    def _element(self, value: cst.BaseExpression | None, index: int | None, at: cst.CSTNode, depth: int) -> bool:
+        if not isinstance(value, cst.Tuple) or index is None or index >= len(value.elements):
+            return False
+        return self.has(value.elements[index].value, at, depth - 1)
 
     def _given(self, call: cst.Call, depth: int) -> bool:
         if (callee := self.flow.callee(call)) is not None:

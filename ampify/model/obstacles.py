@@ -10,7 +10,7 @@ import libcst as cst
 from ampify.model import gone, unlowered
 from ampify.model import vocabulary as words
 from ampify.model.acts import Acts
-from ampify.model.devices import accelerated
+from ampify.model.devices import accelerated, stays_on_cpu
 from ampify.model.engines import engine_obstacles
 from ampify.model.flow import Place
 from ampify.model.forward import Forward
@@ -402,6 +402,8 @@ class Obstacles:
             yield self._at(
                 "AMP018", self.backwards[0].node, "no use of CUDA or another accelerator was found in this file"
             )
+        elif self.steps and stays_on_cpu(self.forward.code, self.functions, self.forward.runs.models()):
+            yield self._at("AMP018", self.backwards[0].node, "its model is made here, and never leaves the CPU")
 
     def _shared(self) -> Iterator[Obstacle]:
         """Two optimizers over the same parameters, stepped without a backward in between."""

@@ -83,6 +83,12 @@ class Runs:
         if computing:
             yield Region(function, tuple(run[computing[0] :]))
 
+    def models(self) -> list[cst.BaseExpression]:
+        """What the regions call to run a module."""
+        inside = [n for region in self.found for s in region.statements for n in self.flow.inside(s)]
+        inside += [n for region in self.found for h in region.hoists for n in self.flow.inside(h.expression)]
+        return [n.func for n in inside if isinstance(n, cst.Call) and self.forward.runs_module(n)]
+
     def any_module(self, node: cst.CSTNode) -> bool:
         return any(isinstance(n, cst.Call) and self.forward.runs_module(n) for n in self.flow.inside(node))
 
