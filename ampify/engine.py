@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -11,15 +12,18 @@ from pathlib import Path
 from traceback import extract_tb
 from typing import TYPE_CHECKING
 
-from ampify.config import ConfigError, Lookup, Settings
+from ampify.config import ConfigError, Lookup, Settings, unknown_code
 from ampify.diagnostic import TOOL_CODES, Diagnostic
 from ampify.inspection import FileReport, Inspection
+from ampify.offer import Offer
 from ampify.rule import Rule, load
 from ampify.source import files
 from ampify.source.document import Document, Located, Part, Undecodable, Unwritable
+from ampify.source.edits import splice
 from ampify.source.formats import decode
 from ampify.source.ignores import skips_file
 from ampify.source.python import PythonDocument
+from ampify.source.silence import silence
 from ampify.source.text import SourceText
 from ampify.together import Group, gather
 
@@ -120,6 +124,8 @@ class Run:
     mode: Mode = Mode.REPORT
     step: Wanted | None = None
     errors: list[str] = field(default_factory=list)
+    ask: Callable[[Offer], bool] | None = None
+    """Whether a fix is wanted; None: each is."""
 
     @cached_property
     def rules(self) -> tuple[Rule, ...]:
@@ -128,11 +134,14 @@ class Run:
     def inspection(self, path: Path) -> Inspection:
         settings = self.settings(path)
         codes = (*TOOL_CODES, *(rule.code for rule in self.rules))
-        for prefix in (*settings.select, *settings.ignore):
+        for prefix in sorted(settings.codes):
             if not any(code.startswith(prefix) for code in codes):
-                raise ConfigError(f"no code begins with `{prefix}`; `ampify rules` lists them")
+                raise unknown_code(prefix, codes, self._files(path))
         rules = tuple(rule for rule in self.rules if settings.enables(rule.code))
-        return Inspection(str(path), settings, rules)
+        return Inspection(str(path), settings, rules, ask=self.ask)
+
+    def _files(self, path: Path) -> list[Path]:
+        return self.settings.files(path) if isinstance(self.settings, Lookup) else []
 
     def failed(self, path: object, error: Exception) -> None:
         self.errors.append(f"{path}: {getattr(error, 'strerror', None) or error}")
@@ -158,6 +167,23 @@ def check_bytes(path: Path, raw: bytes, run: Run) -> tuple[Report, bytes]:
     return Report(outcome.reports, tuple(run.errors), 1, run.mode, outcome.changes), outcome.new
 
 
+def check_group(group: Group, run: Run, work: Work | None = None) -> Report | None:
+    """The report on documents that need not be as their files are, and what the work would change in them.
+
+    None where there are several, and they cannot be read together.
+    """
+    work = work or (_look if run.mode is Mode.REPORT else _mend)
+    if len(group.paths) > 1:
+        outcomes = _visit_together(group, run, work)
+    else:
+        outcomes = [_shielded(document, run, work) for document in group.documents]
+    if outcomes is None:
+        return None
+    reports = (report for outcome in outcomes for report in outcome.reports)
+    changes = (change for outcome in outcomes for change in outcome.changes)
+    return Report(tuple(reports), tuple(run.errors), len(outcomes), run.mode, tuple(changes))
+
+
 def check_text(text: str, settings: Settings, path: str = "example.py") -> list[Diagnostic]:
     """The findings in a text that need not be a file; what goes wrong is raised."""
     return list(_inspection_of_text(settings, path).look(text).diagnostics)
@@ -170,10 +196,10 @@ def fix_text(text: str, settings: Settings, path: str = "example.py") -> tuple[s
 
 
 def fix_texts(
-    texts: Mapping[Path, str], settings: Callable[[Path], Settings]
+    texts: Mapping[Path, str], settings: Callable[[Path], Settings], ask: Callable[[Offer], bool] | None = None
 ) -> tuple[dict[Path, str], list[Diagnostic]]:
     """The texts of a project after their fixes, and the findings that are left; what does not parse is left alone."""
-    run, after, left = Run(settings), dict(texts), list[Diagnostic]()
+    run, after, left = Run(settings, ask=ask), dict(texts), list[Diagnostic]()
     for group in gather([PythonDocument(path, text, "utf-8") for path, text in texts.items()]):
         for report in _mended(group, run):
             after[Path(report.path)] = report.after
@@ -201,6 +227,11 @@ def erase(paths: Iterable[Path], run: Run, track: Track = iter) -> Report:
     return _report(paths, run, track, _erase)
 
 
+def add_ignores(paths: Iterable[Path], run: Run, reason: str = "", track: Track = iter) -> Report:
+    """Hide every finding by a comment; ``fixed`` of each file are those that are hidden."""
+    return _report(paths, run, track, lambda _, inspection: _hide(inspection, reason))
+
+
 def steps(paths: Iterable[Path], run: Run, track: Track = iter) -> tuple[list[StepReport], Report]:
     """Every training step with what is decided on it, and a report on the files that could not be read."""
     rows: list[StepReport] = []
@@ -215,6 +246,15 @@ def steps(paths: Iterable[Path], run: Run, track: Track = iter) -> tuple[list[St
 
 def _look(_document: Document, inspection: Inspection) -> FileReport:
     return inspection.look(inspection.part.text)
+
+
+def _hide(inspection: Inspection, reason: str) -> FileReport:
+    before = inspection.look(inspection.part.text)
+    hits = [(found.span.start, found.code) for found in before.diagnostics if found.code not in TOOL_CODES]
+    after = inspection.look(splice(before.after, silence(before.after, hits, reason)))
+    count = Counter(found.code for found in before.diagnostics) - Counter(found.code for found in after.diagnostics)
+    hidden = [found for code in count for found in before.diagnostics if found.code == code][: count.total()]
+    return replace(after, before=before.after, fixed=tuple(hidden))
 
 
 def _mend(document: Document, inspection: Inspection) -> FileReport:
@@ -401,8 +441,25 @@ def _treat(path: Path, raw: bytes, run: Run, work: Work) -> _Outcome:
         document = decode(path, raw)
     except Undecodable as error:
         return _Outcome((inspection.unusable("", error.code, str(error), error.line),), raw)
-    wanted = _wanted(document, inspection, run.step)
-    reports = [_work(document, each, work) if each else _untouched(path, part)
+    return _worked(document, inspection, run.step, work)
+
+
+def _shielded(document: Document, run: Run, work: Work) -> _Outcome:
+    """Screen and work on a document that is at hand; a bug in one rule is an error of the run."""
+    if not any(files.matters(part.text.encode("utf-8", "surrogatepass")) for part in document.parts):
+        return _Outcome((), b"")
+    try:
+        return _worked(document, run.inspection(document.path), run.step, work)
+    except ConfigError:
+        raise
+    except Exception as error:  # noqa: BLE001
+        run.failed(document.path, _internal(error))
+        return _Outcome((), b"")
+
+
+def _worked(document: Document, inspection: Inspection, step: Wanted | None, work: Work) -> _Outcome:
+    wanted = _wanted(document, inspection, step)
+    reports = [_work(document, each, work) if each else _untouched(document.path, part)
                for part, each in zip(document.parts, wanted, strict=True)]  # fmt: skip
     return _rewritten(document, reports, inspection)
 
@@ -451,7 +508,7 @@ def _work(document: Document, inspection: Inspection, work: Work) -> FileReport:
             raise Unreadable("AMP905", f"Its code is larger than {files.LARGEST // 1_000_000} MB")
         return work(document, inspection)
     except Unreadable as error:
-        if part.fragment and "AMP900" not in inspection.settings.select:
+        if part.fragment and not inspection.settings.names("AMP900"):
             return _untouched(document.path, part)
         return inspection.unusable(part.text, error.code, str(error), error.line, error.column)
     except RecursionError:

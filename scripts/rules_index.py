@@ -1,14 +1,20 @@
-"""Writes ``rules/README.md``, the index of the rules, from the rules and their pages; ``--check`` only compares."""
+"""Writes ``rules/README.md``, the index of the rules, from the rules and their pages; ``--check`` only compares.
+
+New codes are added to ``docs/codes.txt``, from which none is ever taken out.
+"""
 
 from __future__ import annotations
 
 import re
 import sys
+from pathlib import Path
 
+from ampify.diagnostic import TOOL_CODES
 from ampify.rule import Rule, load
 from ampify.rules import FOLDER
 
 README = FOLDER / "README.md"
+CODES = Path(__file__).parents[1] / "docs" / "codes.txt"
 HEAD = """\
 # The rules
 
@@ -51,11 +57,22 @@ def fix(page: str) -> str:
     return ", ".join(dict.fromkeys(re.findall(r"\b(safe|unsafe)\b", sentence.lower()))) or "none"
 
 
+def codes(text: str) -> str:
+    """The list of all codes, with those that are new."""
+    lines = text.splitlines()
+    head, known = [line for line in lines if line.startswith("#")], [line for line in lines if line.startswith("AMP")]
+    used = {line.split()[0] for line in known}
+    names = {code: row.name for table in (load(), TOOL_CODES) for code, row in table.items()}
+    new = [f"{code} {name}" for code, name in names.items() if code not in used]
+    return "\n".join([*head, *sorted([*known, *new])]) + "\n"
+
+
 def main() -> int:
-    wanted = index()
+    wanted, listed = index(), CODES.read_text("utf-8")
     if "--check" in sys.argv[1:]:
-        return int(README.read_text("utf-8") != wanted)
+        return int(README.read_text("utf-8") != wanted or codes(listed) != listed)
     README.write_text(wanted, "utf-8")
+    CODES.write_text(codes(listed), "utf-8")
     return 0
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from ampify.source.text import SEAM
 from ampify.syntax.links import member
+from ampify.syntax.plain import nodes
 
 _ACTS = {"backward", "zero_grad"}
 
@@ -46,10 +47,10 @@ def summarize(path: str, text: str) -> FileSummary | None:
         tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
-    nodes = [*ast.walk(tree)]
-    stars = (node for node in nodes if isinstance(node, ast.ImportFrom) and node.names[0].name == "*")
+    every = nodes(tree)
+    stars = (node for node in every if isinstance(node, ast.ImportFrom) and node.names[0].name == "*")
     return FileSummary(
-        path, len(text), tuple(_imports(nodes)), tuple(_module(node) for node in stars),
+        path, len(text), tuple(_imports(every)), tuple(_module(node) for node in stars),
         tuple(_parts(tree)),
     )  # fmt: skip
 
@@ -57,10 +58,10 @@ def summarize(path: str, text: str) -> FileSummary | None:
 def may_differentiate(text: str) -> bool:
     """Whether a training step can begin in the files of a text; True where one does not parse."""
     try:
-        nodes = [node for part in text.split(SEAM) for node in ast.walk(ast.parse(part))]
+        every = [node for part in text.split(SEAM) for node in nodes(ast.parse(part))]
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return True
-    return "autograd" in text or calls_scaler(text) or any(map(_is_backward, nodes))
+    return "autograd" in text or calls_scaler(text) or any(map(_is_backward, every))
 
 
 def calls_scaler(text: str) -> bool:
@@ -73,8 +74,8 @@ def _is_backward(node: ast.AST) -> bool:
     return isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr.endswith("backward")
 
 
-def _imports(nodes: list[ast.AST]) -> Iterator[tuple[str, str]]:
-    for node in nodes:
+def _imports(every: list[ast.AST]) -> Iterator[tuple[str, str]]:
+    for node in every:
         match node:
             case ast.Import(names=names):
                 yield from ((alias.asname or alias.name.partition(".")[0], _bound(alias)) for alias in names)
@@ -101,8 +102,8 @@ def _parts(tree: ast.Module) -> Iterator[Part]:
 
 
 def _part(name: str, roots: list[ast.stmt], bases: frozenset[str]) -> Part:
-    nodes = [node for root in roots for node in ast.walk(root)]
-    return Part(name, any(map(_is_act, nodes)), frozenset(chain for node in nodes for chain in _chains(node)), bases)
+    every = [node for root in roots for node in nodes(root)]
+    return Part(name, any(map(_is_act, every)), frozenset(chain for node in every for chain in _chains(node)), bases)
 
 
 def _is_act(node: ast.AST) -> bool:

@@ -83,7 +83,7 @@ class Adoption:
         functions = [*(h.function for h in reach.homes), *reach.parameters, *self.step.functions]
         classes = {h.cls for h in reach.homes if h.cls is not None}
         attributes = {d.place.path[0] for c in classes for d in self.flow.definitions.get(c, ())}
-        attributes |= {n.attr.value for n in self.tree.nodes() if isinstance(n, cst.Attribute) and classes}
+        attributes |= {n.attr.value for n in self.tree.all(cst.Attribute) if classes}
         if any(h.cls is not None for h in reach.homes):
             return name not in attributes and not self.tree.names.taken(name, reach.parameters)
         return not self.tree.names.taken(name, functions) and name not in self._taken
@@ -471,14 +471,15 @@ class Adoption:
 
     def _checkpoints(self) -> Iterator[Edit]:
         done: set[cst.CSTNode] = set()
+        name = checkpoints.entry(self.step.checkpoints)
         for checkpoint in self.step.checkpoints:
             scaler = self.scaler(checkpoint.function)
             if checkpoint.display is not None and checkpoint.display not in done:
                 done.add(checkpoint.display)
-                yield checkpoints.saved(self.tree, checkpoint.display, scaler)
+                yield checkpoints.saved(self.tree, checkpoint.display, scaler, name)
             elif checkpoint.named is not None and checkpoint.named not in done:
                 done.add(checkpoint.named)
                 yield edit.argument(self.tree, checkpoint.named, f"{checkpoints.ENTRY}={scaler}")
             elif checkpoint.load is not None and checkpoint.source is not None and checkpoint.function not in done:
                 done.add(checkpoint.function)
-                yield checkpoints.restored(self.tree, checkpoint.load, self.tree.text(checkpoint.source), scaler)
+                yield checkpoints.restored(self.tree, checkpoint.load, self.tree.text(checkpoint.source), scaler, name)

@@ -7,9 +7,9 @@ from functools import lru_cache
 
 import libcst as cst
 
-from ampify.syntax.names import REMEMBERED
+from ampify.syntax.names import REMEMBERED, scoped
 from ampify.syntax.tree import Tree
-from ampify.syntax.walk import walk, walk_scope
+from ampify.syntax.walk import walk_scope
 
 Statement = cst.BaseStatement | cst.BaseSmallStatement
 Block = cst.Module | cst.IndentedBlock | cst.SimpleStatementSuite
@@ -166,6 +166,6 @@ def _does_nothing(node: cst.CSTNode) -> bool:
 @lru_cache(REMEMBERED)
 def bodies(module: cst.Module) -> tuple[dict[Function, list[cst.CSTNode]], dict[cst.CSTNode, Function]]:
     """The code of each function of one module, and the innermost function of each node in it."""
-    functions: list[Function] = [module, *(node for node in walk(module) if type(node) is cst.FunctionDef)]
+    functions: list[Function] = [module, *(node for node in scoped(module).parent if type(node) is cst.FunctionDef)]
     found = {function: [*walk_scope(function)] for function in functions}
     return found, {node: function for function, body in found.items() for node in body}
