@@ -17,8 +17,9 @@ from ampify.syntax.blocks import Function
 _GONE = (
     "torchtext.legacy", "torchtext.data.Field", "torchtext.data.LabelField", "torchtext.data.BucketIterator",
     "torchtext.data.TabularDataset", "torch.legacy", "torch._six", "torch.utils.ffi",
+    "dgl.nn.pytorch.EdgeSoftmax",
 )  # fmt: skip
-"""torchtext 0.12 goes with torch 1.11, `torch._six` went with torch 1.13, the others with 1.0."""
+"""torchtext 0.12 goes with torch 1.11, `torch._six` went with torch 1.13; the others went before them."""
 _SCALARS = {"mean", "sum", "norm", "dist", "dot", "trace"}
 """Functions and methods that give a tensor without dimensions where they are told none."""
 _DEEP = 6
@@ -35,12 +36,14 @@ class Gone:
 
 def suspected(text: str) -> bool:
     """Whether a text holds any of the words that a look is worth for."""
-    return any(word in text for word in (".data[0]", "torchtext", "torch.legacy", "torch._six", "torch.utils.ffi"))
+    return any(
+        word in text for word in (".data[0]", "torchtext", "torch.legacy", "torch._six", "torch.utils.ffi", "dgl")
+    )
 
 
-def imported(flow: Flow, module: cst.Module) -> Iterator[Gone]:
-    """What a file imports for all of its code."""
-    for node in flow.body[module]:
+def imported(flow: Flow) -> Iterator[Gone]:
+    """What the files of a program import for all of their code."""
+    for node in (n for module in flow.tree.modules for n in flow.body[module]):
         if isinstance(node, cst.Name | cst.Attribute):
             for path in flow.names.imported(node):
                 if any(f"{path}.".startswith(f"{gone}.") for gone in _GONE):

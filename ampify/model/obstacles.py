@@ -351,10 +351,9 @@ class Obstacles:
         """What does not run any more has to be mended before it can be converted."""
         if not gone.suspected(self.tree.source.text):
             return
-        modules = dict.fromkeys(self.tree.module(act.node) for act in self.step)
         calling = [f for f in self.flow.functions if {*self.functions} & {*self.flow.reachable(f)}]
         found = [*gone.indexed(self.flow, self.roles, [*self.functions, *calling])]
-        for use in (*found, *(use for module in modules for use in gone.imported(self.flow, module))):
+        for use in (*found, *gone.imported(self.flow)):
             yield self._at("AMP017", use.node, use.reason)
             return
 
