@@ -83,6 +83,19 @@ def test_a_model_of_a_library_that_looks_up_and_adds():
     assert [code for code, _ in refusals(LIBRARY.format(name="GraphSAGE"))] == ["AMP001"]
 
 
+def test_a_product_of_matrices_that_only_ranks_the_results():
+    ranks = "\n\n@torch.no_grad()\ndef ranks(users, items):\n    return (users @ items.T).topk(3)\n"
+    text = EMBEDDINGS.format(layer="pass", compute=PRODUCT) + ranks
+    assert [code for code, _ in refusals(text)] == ["AMP017"]
+
+
+@pytest.mark.parametrize(("name", "code"), [("ComplEx", "AMP017"), ("GraphSAGE", "AMP001")])
+def test_a_model_out_of_a_table(name: str, code: str):
+    table = f"import TransE, {name}\nmodels = {{'one': TransE, 'two': {name}}}\n"
+    text = LIBRARY.format(name="TransE").replace("import TransE\n", table).replace("= TransE(", "= models[kind](")
+    assert [found for found, _ in refusals(text)] == [code]
+
+
 OLD = """\
 for x, y in data:
     opt.zero_grad()

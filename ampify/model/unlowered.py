@@ -15,6 +15,7 @@ from ampify.model import libraries, operators
 from ampify.model import vocabulary as words
 from ampify.model.makers import Makers
 from ampify.model.roles import Role
+from ampify.syntax import blocks
 
 if TYPE_CHECKING:
     from ampify.model.forward import Forward
@@ -38,18 +39,29 @@ class _Scan:
     """The nodes of a text, one after the other."""
 
     def __init__(self, forward: Forward) -> None:
-        self.forward, self.flow, self.roles = forward, forward.flow, forward.roles
+        self.forward, self.flow, self.roles, self.tree = forward, forward.flow, forward.roles, forward.tree
         self._makers = Makers(forward.flow, forward.roles)
 
     def inert(self, node: cst.CSTNode) -> bool:
         """Whether a node neither multiplies matrices nor makes or runs what may."""
         match node:
-            case cst.BinaryOperation(operator=cst.MatrixMultiply()) | cst.MatrixMultiplyAssign():
-                return False
+            case cst.BinaryOperation(operator=cst.MatrixMultiply()):
+                return not self._reached(node)
             case cst.Call(func=func):
                 paths = self.flow.names.imported(func)
-                return all(self._inert(path, node) for path in paths) if paths else self._method(func)
+                return all(self._inert(path, node) for path in paths) if paths else self._method(node)
         return True
+
+    def _reached(self, node: cst.CSTNode) -> bool:
+        """Whether a node may run in a region: there, in what is called from there, or in a method of any class."""
+        function = self.flow.function(node)
+        return node in self._running or function in self._called or blocks.class_of(self.tree, function) is not None
+
+    @cached_property
+    def _called(self) -> set[cst.FunctionDef]:
+        calls = (n for n in self._running if isinstance(n, cst.Call))
+        direct = {callee for call in calls if (callee := self.flow.callee(call)) is not None}
+        return direct.union(*(self.flow.reachable(function) for function in direct))
 
     def _inert(self, path: str, call: cst.Call) -> bool:
         package, name = path.partition(".")[0], path.rpartition(".")[2]
@@ -57,7 +69,11 @@ class _Scan:
             return package in sys.stdlib_module_names or libraries.lowers_nothing(path) or self._outside(call)
         if path.startswith("torch.nn.") and not path.startswith(_HARMLESS) and name[0].isupper():
             return name in _INERT or bool({path} & words.MODULE_WRAPPERS)
-        return name.rstrip("_") not in _HALF and path not in ("torch.load", "torch.hub.load", "torch.jit.load")
+        return (name.rstrip("_") not in _HALF or not self._reached(call)) and path not in (
+            "torch.load",
+            "torch.hub.load",
+            "torch.jit.load",
+        )
 
     def _outside(self, call: cst.Call) -> bool:
         """Whether a call of a library neither makes a module nor runs in a region."""
@@ -69,8 +85,9 @@ class _Scan:
         inside = {n for region in regions for s in region.statements for n in self.flow.inside(s)}
         return inside | {n for r in regions for h in r.hoists for n in self.flow.inside(h.expression)}
 
-    def _method(self, func: cst.BaseExpression) -> bool:
-        return not isinstance(func, cst.Attribute) or func.attr.value.rstrip("_") not in _HALF
+    def _method(self, call: cst.Call) -> bool:
+        name = call.func.attr.value if isinstance(call.func, cst.Attribute) else ""
+        return name.rstrip("_") not in _HALF or not self._reached(call)
 
     def known(self) -> bool:
         """Whether it is in sight what makes each module that a region runs."""
@@ -91,5 +108,12 @@ class _Scan:
         cls = self.flow.named(func)
         if isinstance(cls, cst.ClassDef):
             return all(self._class(base.value) for base in cls.bases)
+        if isinstance(func, cst.Subscript):  # out of a table
+            place = self.flow.place(func.value)
+            tables = [d.value for d in self.flow.assigned(place)] if place is not None else []
+            return bool(tables) and all(isinstance(t, cst.Dict) and self._all(t) for t in tables)
         paths = self.flow.names.imported(func)
         return bool(paths) and all(p.startswith("torch.nn.") or libraries.lowers_nothing(p) for p in paths)
+
+    def _all(self, table: cst.Dict) -> bool:
+        return all(isinstance(e, cst.DictElement) and self._class(e.value) for e in table.elements)
