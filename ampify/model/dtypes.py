@@ -226,7 +226,7 @@ class Dtypes:
             case How.PARAM:
                 return self._parameter(d, inner, index)
             case How.UNPACK:
-                return self._value(d.value, inner, _unpacked(self.flow, d)) if d.value else _NONE
+                return self._value(d.value, inner, unpacked(self.flow, d)) if d.value else _NONE
             case How.ITERATE:
                 drawn = [*self.flow.drawn(d)]
                 return self._all(drawn or ([d.value] if d.value else []), inner)
@@ -497,7 +497,7 @@ def _position(node: cst.Subscript) -> int | None:
     return None
 
 
-def _unpacked(flow: Flow, d: Definition) -> int | None:
+def unpacked(flow: Flow, d: Definition) -> int | None:
     """Which element of what is unpacked a definition takes."""
     target = d.node.targets[0].target if isinstance(d.node, cst.Assign) else None
     if not isinstance(target, cst.Tuple | cst.List) or any(isinstance(e, cst.StarredElement) for e in target.elements):

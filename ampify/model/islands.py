@@ -14,7 +14,7 @@ import libcst as cst
 
 from ampify.model import vocabulary as words
 from ampify.model.flow import How, Place, params
-from ampify.model.probabilities import Probabilities, Source, Unseen
+from ampify.model.probabilities import Probabilities, Source, Unseen, logged
 from ampify.model.roles import Role
 from ampify.model.step import Hoist, Obstacle
 from ampify.syntax import blocks
@@ -183,13 +183,23 @@ class Islands:
 
     @cached_property
     def probabilities(self) -> tuple[Source, ...]:
-        """The sigmoids whose results go into a binary cross entropy."""
+        """The sigmoids whose results go into a binary cross entropy, or whose logarithm is taken."""
         found: dict[Source, None] = {}
         for function in dict.fromkeys(self.forward.statements.values()):
             for call in filter(self.is_bce, self.flow.calls_in[function]):
                 if any(self.forward.reads_low(a, call) for a in arguments(call)):
                     found.update(dict.fromkeys(self._sigmoids(call)))
-        return tuple(found)
+        return tuple(found | dict.fromkeys(self._of_logarithms()))
+
+    def _of_logarithms(self) -> Iterator[Source]:
+        """``torch.log(1 - torch.sigmoid(x) + eps)``: in float16 a sigmoid is 1 early on, and has no gradient there."""
+        direct = dict.fromkeys(self.forward.statements.values())
+        below = dict.fromkeys(f for function in direct for f in self.flow.reachable(function) if f not in direct)
+        for function in (*direct, *below):
+            for call in (n for n in self.flow.body[function] if isinstance(n, cst.Call)):
+                for value in logged(call, self.flow):
+                    if function in below or self.forward.reads_low(value, call):
+                        yield from Probabilities(self).sigmoids(value)
 
     def _sigmoids(self, call: cst.Call) -> Iterator[Source]:
         """The sources of the probabilities that a loss takes; the loss is an obstacle where they cannot be seen."""
