@@ -386,19 +386,15 @@ def _differentiates(group: Group) -> bool:
 
 def _written(group: Group, outcomes: Sequence[_Outcome], run: Run) -> bool:
     """Write what has changed; if one file cannot be written, the others get back what they held."""
-    done: list[tuple[Path, bytes, bytes]] = []
-    for document, outcome in zip(group.documents, outcomes, strict=True):
-        old = document.encode([part.text for part in document.parts])
-        try:
-            if outcome.new != old:
-                files.write(document.path, old, outcome.new)
-                done.append((document.path, outcome.new, old))
-        except OSError as error:
-            run.failed(document.path, error)
-            for path, new, before in done:
-                files.write(path, new, before)
-            return False
-    return True
+    changes = [
+        (document.path, old, outcome.new)
+        for document, outcome in zip(group.documents, outcomes, strict=True)
+        if outcome.new != (old := document.encode([part.text for part in document.parts]))
+    ]
+    failures = files.write_all(changes)
+    for path, error in failures:
+        run.failed(path, error)
+    return not failures
 
 
 def _visit(path: Path, run: Run, work: Work) -> _Outcome | None:

@@ -2,6 +2,7 @@
 
 import os
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,82 @@ class TestWrite:
         with pytest.raises(OSError, match="No space"):
             files.write(file, b"old", b"new")
         assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"old"]
+
+
+class TestWriteAll:
+    @pytest.fixture
+    def three(self, tmp_path):
+        paths = [tmp_path / name for name in ("a.py", "b.py", "c.py")]
+        for path in paths:
+            path.write_bytes(b"old")
+        return paths
+
+    def held(self, folder):
+        return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def test_all_are_replaced(self, tmp_path, three):
+        assert files.write_all((path, b"old", b"new") for path in three) == []
+        assert self.held(tmp_path) == dict.fromkeys(("a.py", "b.py", "c.py"), b"new")
+
+    def test_a_disk_that_is_full_for_one_changes_none(self, tmp_path, three, monkeypatch):
+        calls, replaced, sync = [], [], os.fsync
+
+        def fail(handle):
+            calls.append(handle)
+            if len(calls) == 3:
+                raise OSError(28, "No space left on device")
+            sync(handle)
+
+        monkeypatch.setattr(os, "fsync", fail)
+        monkeypatch.setattr(os, "replace", lambda *names: replaced.append(names))
+        ((path, error),) = files.write_all((path, b"old", b"new") for path in three)
+        assert (path.name, error.errno, replaced) == ("c.py", 28, [])
+        assert self.held(tmp_path) == dict.fromkeys(("a.py", "b.py", "c.py"), b"old")
+
+    def test_one_that_has_changed_puts_the_others_back(self, tmp_path, three):
+        three[2].write_bytes(b"mine")
+        ((path, error),) = files.write_all((path, b"old", b"new") for path in three)
+        assert (path.name, type(error)) == ("c.py", files.FileChanged)
+        assert self.held(tmp_path) == {"a.py": b"old", "b.py": b"old", "c.py": b"mine"}
+
+    def test_what_cannot_be_put_back_is_told(self, tmp_path, three, monkeypatch):
+        """Somebody writes the first file just before the second one turns out to be changed."""
+        three[1].write_bytes(b"mine")
+        rename = os.replace
+
+        def meddled(temporary, real):
+            rename(temporary, real)
+            three[0].write_bytes(b"theirs")
+
+        monkeypatch.setattr(os, "replace", meddled)
+        failures = files.write_all((path, b"old", b"new") for path in three)
+        assert [path.name for path, _ in failures] == ["b.py", "a.py"]
+        assert self.held(tmp_path) == {"a.py": b"theirs", "b.py": b"mine", "c.py": b"old"}
+
+    def test_an_interrupt_puts_the_others_back(self, tmp_path, three, monkeypatch):
+        rename, calls = os.replace, []
+
+        def interrupted(temporary, real):
+            calls.append(real)
+            if len(calls) == 2:
+                raise KeyboardInterrupt
+            rename(temporary, real)
+
+        monkeypatch.setattr(os, "replace", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            files.write_all([(path, b"old", b"new") for path in three])
+        assert self.held(tmp_path) == dict.fromkeys(("a.py", "b.py", "c.py"), b"old")
+
+
+@pytest.mark.parametrize(("age", "kept"), [(3600, False), (0, True)])
+def test_what_a_killed_run_has_left_is_removed_once_it_is_old(tmp_path, age, kept):
+    file, rest, other = tmp_path / "a.py", tmp_path / ".a.py.ampify-x1y2.tmp", tmp_path / ".a.py.mine.tmp"
+    for path in (file, rest, other):
+        path.write_bytes(b"old")
+        os.utime(path, (time.time() - age,) * 2)
+    files.write(file, b"old", b"new")
+    assert file.read_bytes() == b"new"
+    assert (rest.exists(), other.exists()) == (kept, True)
 
 
 class TestDecode:

@@ -22,6 +22,7 @@ from ampify.cli.settings import listed_files, listed_settings, rules_options, se
 from ampify.cli.shared import ConfigErrors, one_line, parsed, told
 from ampify.cli.verify import verify
 from ampify.config import CHOICES, ConfigError, Lookup
+from ampify.report.paint import visible
 from ampify.source.codes import current
 
 PATHS = click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path, allow_dash=True))
@@ -214,7 +215,7 @@ def rules() -> None:
 def _list(lines: Iterable[str]) -> None:
     try:
         for line in lines:
-            click.echo(line)
+            click.echo(visible(line))
     except OSError as error:
         click.echo(f"ampify: {error.filename}: {error.strerror}", err=True)
         sys.exit(2)
@@ -245,7 +246,7 @@ def _told(report: Any, output: Output, out: TextIO) -> Any:
 
 def _exit(report: Any, *, exit_zero: bool) -> None:
     for error in report.errors:
-        click.echo(f"ampify: {error}", err=True)
+        click.echo(f"ampify: {visible(error)}", err=True)
     sys.exit(0 if exit_zero and report.status == 1 else report.status)
 
 

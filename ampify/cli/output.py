@@ -80,8 +80,10 @@ def renderer(form: str) -> Callable[[Any, TextIO], None]:
 
 
 def _told(files: Sequence[Path]) -> Iterator[Path]:
+    from ampify.report.paint import visible
+
     began = time.perf_counter()
     for file in files:
-        click.echo(f"ampify: checking {file}", err=True)
+        click.echo(f"ampify: checking {visible(str(file))}", err=True)
         yield file
     click.echo(f"ampify: {len(files)} files in {time.perf_counter() - began:.2f} s", err=True)

@@ -9,6 +9,7 @@ from typing import IO, Any
 import click
 
 from ampify.config import ConfigError
+from ampify.report.paint import visible
 
 
 def parsed(parse: Callable[[str], object]) -> Callable[[click.Context, click.Parameter, str | None], object]:
@@ -27,7 +28,7 @@ class Refused(click.ClickException):
     exit_code = 2
 
     def show(self, file: IO[Any] | None = None) -> None:
-        click.echo(f"ampify: {' '.join(self.message.split())}", file=file, err=file is None)
+        click.echo(f"ampify: {visible(' '.join(self.message.split()))}", file=file, err=file is None)
 
 
 @contextmanager

@@ -47,7 +47,7 @@ def verify(
 
     This runs your script, several times, with the ARGS after `--`. Code without AMP is compared with what --fix would
     write; code with AMP is compared with what is left when AMP is taken out. Without SCRIPT, every
-    `[[tool.ampify.verify]]` of the project's config file is run.
+    `[[tool.ampify.verify]]` of the project's config file is run, with the `python` and `launch` that stand there.
     """
     with ConfigErrors(), _interruptible():
         page = _page(report)

@@ -8,14 +8,14 @@ from difflib import unified_diff
 from typing import TextIO
 
 from ampify.engine import Report
-from ampify.report.paint import Line, paint
+from ampify.report.paint import Line, paint, visible
 
 _STYLES = {"+++": "bold", "---": "bold", "+": "green", "-": "red", "@": "cyan"}
 
 
 def render(report: Report, out: TextIO) -> None:
     for change in report.changes:
-        paint(lines(change.title, change.before, change.after), out)
+        paint(lines(change.title, change.before, change.after), out, exact=True)
 
 
 def lines(title: str, before: str, after: str) -> Iterator[Line]:
@@ -25,7 +25,8 @@ def lines(title: str, before: str, after: str) -> Iterator[Line]:
 
 def difference(path: str, before: str, after: str) -> Iterator[str]:
     """The lines of the diff; carriage returns stay, so that `patch` can apply it."""
-    for line in unified_diff(_lines(before), _lines(after), path, path):
+    title = visible(path)
+    for line in unified_diff(_lines(before), _lines(after), title, title):
         yield line.removesuffix("\n")
         if not line.endswith(("\n", "\r")):
             yield "\\ No newline at end of file"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from ampify.report.paint import visible
+
 _CODE = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)")
 _MEANS_SOMETHING = re.compile(r"([\\`*_{}\[\]<>#~&!])")
 
@@ -31,7 +33,7 @@ def row(*cells: str) -> str:
 
 
 def _line(text: str) -> str:
-    return " ".join(text.split())
+    return visible(" ".join(text.split()))
 
 
 def _escaped(text: str) -> str:

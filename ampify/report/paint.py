@@ -15,17 +15,30 @@ Line = list[tuple[str, str]]
 COLOURS = {Severity.INFO: "bold cyan", Severity.WARNING: "bold yellow", Severity.ERROR: "bold red"}
 
 
-def paint(lines: Iterable[Line], out: TextIO) -> None:
+_CONTROLS = [n for n in (*range(0x20), *range(0x7F, 0xA0)) if n != ord("\t")]
+_INVISIBLE = (0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+"""What ends a line, or turns the direction in which a line is shown."""
+_ESCAPES = {n: f"\\x{n:02x}" for n in _CONTROLS} | {n: f"\\u{n:04x}" for n in _INVISIBLE}
+
+
+def visible(text: str) -> str:
+    """A text on one line that no terminal obeys: what is quoted may be anybody's."""
+    return text.translate(_ESCAPES)
+
+
+def paint(lines: Iterable[Line], out: TextIO, *, exact: bool = False) -> None:
+    """Print lines, what a terminal would obey made visible; ``exact``: only where they are printed in colours."""
     if not coloured(out):
         for line in lines:
-            out.write("".join(text for text, _ in line) + "\n")
+            text = "".join(text for text, _ in line)
+            out.write((text if exact else visible(text)) + "\n")
         return
     from rich.console import Console
     from rich.text import Text
 
     console = Console(file=out, force_terminal=True, color_system="standard", no_color=False, highlight=False)
     for line in lines:
-        console.print(Text.assemble(*line), soft_wrap=True)
+        console.print(Text.assemble(*((visible(text), style) for text, style in line)), soft_wrap=True)
 
 
 def coloured(out: TextIO) -> bool:

@@ -118,7 +118,8 @@ def _commit(base: str, top: Path) -> str:
 
 
 def _git(folder: Path, *arguments: str) -> str:
-    command = ["git", "-c", "core.quotePath=true", "-c", "diff.noprefix=false", *arguments]
+    settings = ("core.quotePath=true", "diff.noprefix=false", "core.fsmonitor=false")
+    command = ["git", *(word for each in settings for word in ("-c", each)), *arguments]
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, check=False)
     except OSError as error:

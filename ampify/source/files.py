@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,6 +29,10 @@ _SKIPPED = frozenset({
     ".eggs", ".git", ".hg", ".ipynb_checkpoints", ".mypy_cache", ".nox", ".pytest_cache", ".ruff_cache", ".svn", ".tox",
     ".venv", "__pycache__", "__pypackages__", "node_modules", "site-packages",
 })  # fmt: skip
+
+_MARK = ".ampify-"
+_YOUNG = 60
+"""Seconds; what is staged is renamed or removed within far less."""
 
 Failed = Callable[[OSError], None]
 
@@ -70,24 +75,87 @@ def largest(path: Path) -> int:
 
 def write(path: Path, old: bytes, new: bytes) -> None:
     """Replace ``old`` by ``new`` in one step, keeping mode and owner; a link stays, what it leads to is replaced."""
+    for _, error in write_all([(path, old, new)]):
+        raise error
+
+
+def write_all(changes: Iterable[tuple[Path, bytes, bytes]]) -> list[tuple[Path, Exception]]:
+    """Replace what files hold, each old by new, in all of them or in none; what stood in the way, file by file.
+
+    Everything is on the disk before the first file is replaced, so that a full disk is met while nothing has changed.
+    """
+    failures, staged, done = list[tuple[Path, Exception]](), list[_Staged](), list[_Staged]()
+    path = Path()
+    try:
+        for path, old, new in changes:
+            staged.append(_stage(path, old, new))
+        for each in staged:
+            path = each.path
+            each.commit()
+            done.append(each)
+    except BaseException as error:
+        failures += [(each.path, failure) for each in done if (failure := each.undo())]
+        if not isinstance(error, OSError):
+            raise
+        failures.insert(0, (path, error))
+    finally:
+        for each in staged:
+            Path(each.temporary).unlink(missing_ok=True)
+    for folder in {each.real.parent for each in staged}:
+        _sync_folder(folder)
+    return failures
+
+
+@dataclass(frozen=True, slots=True)
+class _Staged:
+    """A change that only has to be renamed into its place."""
+
+    path: Path
+    real: Path
+    temporary: str
+    old: bytes
+    new: bytes
+
+    def commit(self) -> None:
+        if self.real.read_bytes() != self.old:
+            raise FileChanged(errno.EBUSY, "was changed by another program meanwhile")
+        os.replace(self.temporary, self.real)  # noqa: PTH105 - a plain string on both sides
+
+    def undo(self) -> OSError | None:
+        """Put back what the file held; what somebody else has written there since stays."""
+        try:
+            write(self.path, self.new, self.old)
+        except OSError as error:
+            return error
+        return None
+
+
+def _stage(path: Path, old: bytes, new: bytes) -> _Staged:
     real = path.resolve(strict=True)
     status = real.stat()
     if not status.st_mode & 0o222 or not os.access(real, os.W_OK):  # a rename would go through all the same
         raise PermissionError(errno.EACCES, "is read-only")
-    handle, temporary = tempfile.mkstemp(prefix=f".{real.name}.", suffix=".tmp", dir=real.parent)
+    prefix = f".{real.name}{_MARK}"
+    _sweep(real.parent, prefix)
+    handle, temporary = tempfile.mkstemp(prefix=prefix, suffix=".tmp", dir=real.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(new)
             file.flush()
             os.fsync(handle)
         _dress(temporary, status)
-        if real.read_bytes() != old:
-            raise FileChanged(errno.EBUSY, "was changed by another program meanwhile")
-        os.replace(temporary, real)  # noqa: PTH105 - a plain string on both sides
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    _sync_folder(real.parent)
+    return _Staged(path, real, temporary, old, new)
+
+
+def _sweep(folder: Path, prefix: str) -> None:
+    """Remove what a run that was killed has left of this file; what is young may be another run's."""
+    with suppress(OSError):
+        for entry in os.scandir(folder):
+            if entry.name.startswith(prefix) and entry.stat(follow_symlinks=False).st_mtime < time.time() - _YOUNG:
+                Path(entry.path).unlink(missing_ok=True)
 
 
 def put(path: Path, data: bytes) -> None:
@@ -118,7 +186,8 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _walk(root: Path, failed: Failed) -> Iterator[Path]:
-    """Files first, then folders, both by name. Links to folders are not followed, so there are no loops."""
+    """Files first, then folders, both by name. Links to folders are not followed, so there are no loops; nor are links
+    to files outside of ``root``: whoever wrote the tree does not say what else is read and written."""
     real = root.resolve()
     stack = [(root, str(real), _outer(real))]
     while stack:
@@ -135,9 +204,14 @@ def _walk(root: Path, failed: Failed) -> Iterator[Path]:
             if entry.is_dir(follow_symlinks=False):
                 if not _skipped(entry) and not _ignored(f"{path}/", ignores):
                     folders.append((folder / entry.name, path, ignores))
-            elif entry.name.endswith(SUFFIXES) and entry.is_file() and not _ignored(path, ignores):
+            elif entry.name.endswith(SUFFIXES) and _inside(entry, real) and not _ignored(path, ignores):
                 yield folder / entry.name
         stack += reversed(folders)
+
+
+def _inside(entry: os.DirEntry[str], root: Path) -> bool:
+    """Whether it is a file of the tree, be it through a link."""
+    return entry.is_file() and (not entry.is_symlink() or Path(os.path.realpath(entry.path)).is_relative_to(root))
 
 
 def _skipped(entry: os.DirEntry[str]) -> bool:
