@@ -12,8 +12,13 @@ from ampify.rule import Finding, rule
 from ampify.source.edits import Fix
 from ampify.source.text import Span
 
+NEEDS = tuple(
+    ("|".join(f"\n{package}" for package in f.packages), "|".join({**f.makes, **f.derives} | dict.fromkeys(f.types)))
+    for f in FRAMEWORKS
+)
 
-@rule("AMP701", "framework-managed-amp", Severity.INFO)
+
+@rule("AMP701", "framework-managed-amp", Severity.INFO, NEEDS)
 def check(model: FileModel) -> Iterator[Finding]:
     for framework in FRAMEWORKS:
         yield from _findings(framework, model)

@@ -1,14 +1,18 @@
-"""Writes ``rules/README.md``, the index of the rules, from the rules and their pages; ``--check`` only compares."""
+"""Writes the indexes of the rules: ``rules/README.md`` for people, from the rules and their pages, and
+``ampify/index.py``, which tells what they need a file to say. ``--check`` only compares."""
 
 from __future__ import annotations
 
 import re
 import sys
+from pathlib import Path
 
 from ampify.rule import Rule, load
 from ampify.rules import FOLDER
+from ampify.source.needles import Needs
 
 README = FOLDER / "README.md"
+INDEX = Path(__file__).parents[1] / "ampify" / "index.py"
 HEAD = """\
 # The rules
 
@@ -31,6 +35,14 @@ A rule that is mostly a table keeps it in `<name>.toml`.
 | code | name | severity | fix |
 | --- | --- | --- | --- |
 """
+NEEDS_HEAD = '''\
+"""What each rule needs a file to say: known without importing the rules. Written by `scripts/rules_index.py`."""
+
+# ruff: noqa: E501, RUF100
+# fmt: off
+
+NEEDS = (
+'''
 
 
 def index() -> str:
@@ -51,11 +63,21 @@ def fix(page: str) -> str:
     return ", ".join(dict.fromkeys(re.findall(r"\b(safe|unsafe)\b", sentence.lower()))) or "none"
 
 
+def needs() -> str:
+    """The module with the needs of all rules, each distinct one once."""
+    codes: dict[Needs, list[str]] = {}
+    for code, rule in load().items():
+        codes.setdefault(rule.needs, []).append(code)
+    rows = "".join(f"    {(needs, tuple(found))!r},\n" for needs, found in codes.items())
+    return f"{NEEDS_HEAD}{rows})\n"
+
+
 def main() -> int:
-    wanted = index()
+    wanted = {README: index(), INDEX: needs()}
     if "--check" in sys.argv[1:]:
-        return int(README.read_text("utf-8") != wanted)
-    README.write_text(wanted, "utf-8")
+        return int(any(path.read_text("utf-8") != text for path, text in wanted.items()))
+    for path, text in wanted.items():
+        path.write_text(text, "utf-8")
     return 0
 
 
