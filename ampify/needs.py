@@ -11,7 +11,7 @@ AUTOCAST: Needs = (("autocast",),)
 """A region, or an API that is about them; not what only switches autocast off, which is `IDLE`."""
 SCALER: Needs = (("GradScaler",),)
 CUSTOM: Needs = (("custom_fwd|custom_bwd",),)
-APEX: Needs = (("apex",),)
+APEX: Needs = (("\napex",),)
 NAMESPACE: Needs = ((".amp",), ("amp.",), ("amp as",))
 """A module `amp`, of torch or of one of its backends."""
 STEP: Needs = (

@@ -44,7 +44,7 @@ class Rule:
     severity: Severity
     subject: type
     check: Callable[[Any], Iterator[Finding]]
-    needs: Needs
+    needs: Needs = ((),)
     """What a file must say for the check to find anything."""
 
     @property

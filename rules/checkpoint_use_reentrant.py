@@ -11,7 +11,7 @@ from ampify.model.step import FileModel
 from ampify.rule import Finding, rule
 
 
-@rule("AMP511", "checkpoint-use-reentrant", Severity.INFO, (("checkpoint", f"autocast|{needs.IDLE}"),))
+@rule("AMP511", "checkpoint-use-reentrant", Severity.INFO, (("utils.checkpoint", f"autocast|{needs.IDLE}"),))
 def check(model: FileModel) -> Iterator[Finding]:
     for call in open_checkpoints(model):
         message = "This checkpoint does not say `use_reentrant`; both ways keep autocast as it was"

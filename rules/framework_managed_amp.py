@@ -12,9 +12,14 @@ from ampify.rule import Finding, rule
 from ampify.source.edits import Fix
 from ampify.source.text import Span
 
+_FORMS = ("{}(", "{} as", "{}\n")
 NEEDS = tuple(
-    ("|".join(f"\n{package}" for package in f.packages), "|".join({**f.makes, **f.derives} | dict.fromkeys(f.types)))
-    for f in FRAMEWORKS
+    (
+        "|".join(f"\n{package}" for package in framework.packages),
+        "|".join(form.format(name) for name in sorted(framework.trained) for form in _FORMS),
+        *framework.environment,
+    )
+    for framework in FRAMEWORKS
 )
 
 

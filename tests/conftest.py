@@ -10,6 +10,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
+from ampify import screen
 from ampify.diagnostic import Note, Severity
 from ampify.model.graph import Graph
 from ampify.rule import Finding, Rule
@@ -107,6 +108,15 @@ RULES = [
 ]
 
 
+ANYTHING = ((),)
+"""What a rule needs that needs nothing."""
+
+
+def forget_screens():
+    screen.of_rules.cache_clear()
+    screen.of_steps.cache_clear()
+
+
 @pytest.fixture
 def fakes(monkeypatch):
     """Fake model, planner, eraser, proof and rules."""
@@ -125,5 +135,9 @@ def fakes(monkeypatch):
         vars(module).update(members)
         monkeypatch.setitem(sys.modules, name, module)
     rules = {rule.code: rule for rule in RULES}
-    monkeypatch.setattr("ampify.engine.load", lambda: rules)
     monkeypatch.setattr("ampify.rule.load", lambda: rules)
+    monkeypatch.setattr("ampify.screen.NEEDS", ((ANYTHING, tuple(rules)),))
+    monkeypatch.setattr("ampify.screen.STEP", ANYTHING)
+    forget_screens()
+    yield
+    forget_screens()

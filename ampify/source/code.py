@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import _ast as ast
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 IDLE = "nocast("
 """Stands for a `torch.autocast` that only switches autocast off, and whose device type cannot be wrong."""
@@ -28,7 +29,8 @@ def parse(text: str) -> ast.Module | None:
             tree = compile(text, "<text>", "exec", ast.PyCF_ONLY_AST, dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
-    return tree  # type: ignore[no-any-return]
+    assert isinstance(tree, ast.Module)
+    return tree
 
 
 def said(tree: ast.AST) -> str:
@@ -150,7 +152,7 @@ class _Words:
 
 
 _LEAVES = (str, int, type(None), ast.Load, ast.Store, ast.Del)
-_ENTER = {
+_ENTER: dict[type, Callable[[_Words, Any, list[object]], None]] = {
     ast.Name: _Words._name, ast.Attribute: _Words._attribute, ast.Call: _Words._call, ast.arg: _Words._arg,
     ast.FunctionDef: _Words._function, ast.AsyncFunctionDef: _Words._function, ast.ClassDef: _Words._class,
     ast.Module: _Words._module, ast.Assign: _Words._assign, ast.AnnAssign: _Words._assign,
@@ -202,7 +204,8 @@ def _is_off(call: ast.Call) -> bool:
 def _sure_type(call: ast.Call, values: dict[str, list[ast.AST | None]]) -> bool:
     given = call.args[0] if call.args else next(k.value for k in call.keywords if k.arg == "device_type")
     if type(given) is ast.Name:
-        return bool(found := values.get(given.id)) and all(_is_type(value) for value in found)
+        found = values.get(given.id, [])
+        return bool(found) and all(map(_is_type, found))
     return _is_type(given)
 
 

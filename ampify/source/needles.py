@@ -5,14 +5,17 @@ list of needles, ``a|b``, of which one is needed. A needle is looked for in the 
 in bytes word by word, where blanks may be:
 
 * ``autocast``: that text, anywhere
-* ``backward(``: followed by an opening parenthesis; ``.half(``: after a dot, too; ``amp.``: followed by a dot
+* ``backward(``: followed by an opening parenthesis (``step()``: by both); ``.half(``: after a dot, too
+* ``amp.``: followed by a dot
 * ``torch.amp as``: an import under another name
 * ``dtype=half``: ``half`` after an equals sign
+* ``apex`` after a line break: that begins a word, in bytes, or the line of an import or a name, in code
 * ``to(~half``: ``half`` as an argument of ``to``, or in what a name is assigned that may be one
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 
@@ -23,6 +26,8 @@ Needs = tuple[tuple[str, ...], ...]
 
 _BLANKS = b" \t\r\n\f\\"
 _WORD = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
+_NO_NAME = (b".", b"'", b'"')
+"""In front of an attribute, or of text."""
 _SHORTEST = 3
 """Words with fewer letters, such as `as`, are in every file."""
 _FAR = 2_000
@@ -76,19 +81,27 @@ def _words(needle: str) -> Iterator[tuple[str, bytes, str]]:
 
 
 def _test(before: str, word: bytes, after: str, first: bytes) -> Test:
-    if before.startswith("~"):
-        dotted = before == "~."
+    if before == "~.":
+        return lambda raw: any(_before(raw, at) == b"." and _given(raw, at, first) for at in _places(raw, word))
+    if before == "~" or (before == "(" and word is not first):
         return lambda raw: any(
-            (_before(raw, at) == b".") is dotted and _given(raw, at, first) for at in _places(raw, word)
+            _before(raw, at)[-1:] not in _NO_NAME and _given(raw, at, first) for at in _starts(raw, word)
         )
+    empty = after.startswith("()")
     follow = b"(" if after.startswith("(") else b"." if after == "." else b"as" if after == " as" else b""
     precede = before.encode() if before in (".", "=") else b""
+    if before == "\n":
+        return lambda raw: any(True for _ in _starts(raw, word))
     if not follow and not precede:
         return lambda raw: word in raw
     size = len(word)
-    return lambda raw: any(
-        _behind(raw, at + size).startswith(follow) and _before(raw, at).endswith(precede) for at in _places(raw, word)
-    )
+
+    def stands(raw: bytes, at: int) -> bool:
+        behind = _behind(raw, at + size)
+        fits = behind.startswith(follow) and _before(raw, at).endswith(precede)
+        return fits and (not empty or behind[1:].lstrip(_BLANKS).startswith(b")"))
+
+    return lambda raw: any(stands(raw, at) for at in _places(raw, word))
 
 
 def _places(raw: bytes, word: bytes) -> Iterator[int]:
@@ -98,9 +111,14 @@ def _places(raw: bytes, word: bytes) -> Iterator[int]:
         at = raw.find(word, at + 1)
 
 
+def _starts(raw: bytes, word: bytes) -> Iterator[int]:
+    """The places where a name begins with a word."""
+    return (at for at in _places(raw, word) if not at or raw[at - 1] not in _WORD)
+
+
 def _behind(raw: bytes, at: int) -> bytes:
     """What follows, blanks left out."""
-    return raw[at : at + 2] if raw[at : at + 1] not in _BLANKS else raw[at : at + 200].lstrip(_BLANKS)
+    return raw[at : at + 200].lstrip(_BLANKS)
 
 
 def _before(raw: bytes, at: int) -> bytes:
@@ -111,20 +129,29 @@ def _before(raw: bytes, at: int) -> bytes:
 def _given(raw: bytes, at: int, name: bytes) -> bool:
     """Whether ``at`` may be an argument of a call of ``name``, a value that a name is bound to, or an annotation.
 
-    What stands in the way of telling, such as a quote, counts as a yes.
+    What stands in the way of telling, such as half a string, counts as a yes.
     """
-    depth = 0
-    for index in range(at - 1, max(at - _FAR, -1), -1):
-        char = raw[index]
-        if char in b")]}":
+    depth, lowest, below = 0, max(at - _FAR, 0), 0
+    for mark in _MARKS.finditer(raw[lowest:at][::-1]):
+        char = mark[0]
+        if char == b"\n":
+            below = depth
+        elif char == b"#":  # what has been counted on this line is a comment
+            depth = below
+        elif char in b")]}":
             depth += 1
         elif char in b"([{":
             depth -= 1
             if depth < 0:
-                return _named(raw[max(index - 200, 0) : index], name)
-        elif char in b"\"'#":
+                end = at - mark.end()
+                return _named(raw[max(end - 200, 0) : end], name)
+        elif len(char) == 1:
             return True
     return True
+
+
+_MARKS = re.compile(rb"\"[^\"\n\\]*\"|'[^'\n\\]*'|[][(){}#\n\"']")
+"""Strings, brackets, comments, ends of lines, and quotes of strings that go over lines."""
 
 
 def _named(head: bytes, name: bytes) -> bool:
