@@ -26,6 +26,7 @@ from ampify.source.text import SourceText
 from ampify.together import Group, gather, together
 
 if TYPE_CHECKING:
+    from ampify.cache import Cache
     from ampify.model.graph import Edge
     from ampify.rule import Rule
 
@@ -180,9 +181,24 @@ class _Outcome:
     changes: tuple[Change, ...] = ()
 
 
-def check(paths: Iterable[Path], run: Run, track: Track = iter) -> Report:
+def check(paths: Iterable[Path], run: Run, track: Track = iter, cache: Cache | None = None) -> Report:
     """Look at every file, and mend what can be mended where the run's mode says so."""
-    return _report(paths, run, track, _look if run.mode is Mode.REPORT else _mend)
+    work = _look if run.mode is Mode.REPORT else _mend
+    if cache is None or run.step is not None:
+        return _report(paths, run, track, work)
+    paths = [*paths]
+    found = list(files.find(paths, lambda error: None))
+    if (known := cache.recall(paths, found)) is not None and (run.mode is Mode.REPORT or not _fixable(known)):
+        return Report(tuple(known), (), len(found), run.mode)
+    before = cache.stamps(found)
+    report = _report(paths, run, track, work)
+    if run.mode is Mode.REPORT and not report.errors:
+        cache.keep(paths, found, before, report.files)
+    return report
+
+
+def _fixable(reports: Iterable[FileReport]) -> bool:
+    return any(d.fix is not None for report in reports for d in report.diagnostics)
 
 
 def check_bytes(path: Path, raw: bytes, run: Run) -> tuple[Report, bytes]:

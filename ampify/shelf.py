@@ -73,6 +73,7 @@ class Modules:
         self.paths = [str(path.absolute()) for path in found]
         self._acting = {*acting}
         self._documents: dict[int, Document | None] = {}
+        self._imported: dict[int, tuple[Sequence[tuple[str, str]], Sequence[str]]] = {}
         self._bytes = lru_cache(_REMEMBERED)(self._read)
 
     def document(self, path: str) -> Document:
@@ -87,8 +88,23 @@ class Modules:
         document = self._document(index)
         return None if document is None else summarize(self.paths[index], document.parts[0].text)
 
+    def size(self, index: int) -> int:
+        return len(self._bytes(index))
+
     def acting(self) -> Iterable[int]:
         return [index for index, path in enumerate(self._found) if path in self._acting]
+
+    def imported(self, index: int) -> tuple[Sequence[tuple[str, str]], Sequence[str]]:
+        from ampify.model.summary import imported
+
+        if index not in self._imported:
+            statements = [each.strip() for each in _statements(self._bytes(index))]
+            self._imported[index] = imported(each for each in statements if each.startswith((b"from", b"import")))
+        return self._imported[index]
+
+    def imports(self, index: int, name: str) -> bool:
+        words = self._imports.of[index]
+        return name.encode() in words or (b"*" in words and not name.startswith("_"))
 
     def importing(self, index: int, names: Collection[str] | None) -> Iterable[int]:
         path = self._found[index].absolute()
@@ -139,9 +155,13 @@ class _Imports:
         self.words: dict[bytes, set[int]] = defaultdict(set)
         self.whole: dict[bytes, set[int]] = defaultdict(set)
         self.bare: set[int] = set()
+        self.of: list[frozenset[bytes]] = []
+        """The words of all imports, by file."""
+        known: dict[bytes, bytes] = {}
         for index in range(len(found)):
-            for statement in _statements(read(index)):
-                words = _WORD.findall(statement)
+            statements = [_WORD.findall(statement) for statement in _statements(read(index))]
+            self.of.append(frozenset(known.setdefault(word, word) for words in statements for word in words))
+            for words in statements:
                 for word in stems.intersection(words):
                     self.words[word].add(index)
                     if b"from" not in words:

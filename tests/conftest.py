@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -107,6 +108,8 @@ RULES = [
     Rule("AMP806", "plain-step", Severity.INFO, Decision, converts),
 ]
 
+
+os.environ["AMPIFY_NO_CACHE"] = "1"  # the tests of the cache ask for it
 
 ANYTHING = ((),)
 """What a rule needs that needs nothing."""

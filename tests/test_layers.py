@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FLOORS = [
     "source", "needs", "index", "config", "syntax", "model", "rewrite", "diagnostic", "rule", "rules", "screen",
-    "shelf", "inspection", "together", "engine", "report", "cli", "__main__",
+    "shelf", "inspection", "together", "cache", "engine", "report", "cli", "__main__",
 ]  # fmt: skip
 LOOKED_UP = {("rule", "rules")}  # `rule.load` looks the folder up when it is called
 MODULES = sorted([*(ROOT / "ampify").rglob("*.py"), *(ROOT / "rules").glob("*.py")])

@@ -64,6 +64,16 @@ def _settings(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+def _cached(command: Callable[..., None]) -> Callable[..., None]:
+    """The options about what is kept between runs."""
+    folder = click.Path(path_type=Path, file_okay=False)
+    command = click.option("--cache-dir", type=folder, envvar="AMPIFY_CACHE_DIR", help="Where to keep what is found; "
+                           ".ampify_cache in the root of the project by default.")(command)  # fmt: skip
+    return click.option(
+        "--no-cache", is_flag=True, envvar="AMPIFY_NO_CACHE", help="Keep nothing, and use nothing kept."
+    )(command)
+
+
 @click.group(cls=CheckByDefault, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="ampify %(version)s")
 def main() -> None:
@@ -95,11 +105,12 @@ main.add_command(verify)
 @click.option("-q", "--quiet", is_flag=True, help="Print the findings and nothing else.")
 @click.option("-v", "--verbose", is_flag=True, help="Also tell which files are looked at, and how long it takes.")
 @click.option("--exit-zero", is_flag=True, help="Exit with 0 even if findings remain.")
+@_cached
 @click.option("--stdin-filename", type=click.Path(path_type=Path), help="The name of the source given as PATH `-`.")
 def check(
     paths: tuple[Path, ...], *, fix: bool, diff: bool, output_format: str, output_file: Path | None, statistics: bool,
     show_fixes: bool, quiet: bool, verbose: bool, exit_zero: bool, stdin_filename: Path | None, step: Any,
-    config: Path | None, **options: Any,
+    config: Path | None, no_cache: bool, cache_dir: Path | None, **options: Any,
 ) -> None:  # fmt: skip
     """Find, lint, and with --fix convert and mend. `-` reads standard input."""
     from ampify import engine
@@ -113,7 +124,9 @@ def check(
         raise click.UsageError("`-` stands alone")
     with ConfigErrors():
         report = (
-            _filter(stdin_filename or Path("stdin.py"), run) if filtering else engine.check(paths, run, output.track)
+            _filter(stdin_filename or Path("stdin.py"), run)
+            if filtering
+            else engine.check(paths, run, output.track, None if no_cache else _cache(cache_dir, options, config))
         )
     findings = sys.stderr if filtering and fix and not diff else sys.stdout
     _exit(_told(report, output, findings), exit_zero=exit_zero)
@@ -192,6 +205,27 @@ def rules() -> None:
     rows = [(code, row.severity, row.name) for table in (load(), TOOL_CODES) for code, row in table.items()]
     for code, severity, name in rows:
         click.echo(f"{code}  {severity.name.lower():<7}  {name}")
+
+
+def _cache(folder: Path | None, options: dict[str, Any], config: Path | None) -> Any:
+    from ampify.cache import Cache, home
+
+    stamp = None if config is None else [str(config), config.read_bytes().hex() if config.is_file() else None]
+    place = folder or home(Path.cwd())
+    return None if place is None else Cache(place, [given(options), stamp])
+
+
+@main.command()
+@click.option("--cache-dir", type=click.Path(path_type=Path, file_okay=False), envvar="AMPIFY_CACHE_DIR")
+def clean(cache_dir: Path | None) -> None:
+    """Remove what was kept between runs."""
+    from ampify.cache import clean as remove
+    from ampify.cache import home
+
+    folder = cache_dir or home(Path.cwd())
+    click.echo(
+        f"Removed {folder}" if folder is not None and remove(folder) else "There was nothing to remove", err=True
+    )
 
 
 def _filter(name: Path, run: Any) -> Any:

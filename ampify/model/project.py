@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import builtins
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -16,6 +17,9 @@ _LARGEST = 600_000
 
 _AROUND = 200_000
 """Characters of files that are read with a unit, for what they define."""
+
+
+_BUILTINS = frozenset(dir(builtins))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +61,17 @@ class Files(Protocol):
     def summary(self, index: int) -> FileSummary | None:
         """What a file has to say; None where it cannot be read."""
 
+    def size(self, index: int) -> int:
+        """How much text a file holds."""
+
     def acting(self) -> Iterable[int]:
         """At least the files that act."""
+
+    def imported(self, index: int) -> tuple[Sequence[tuple[str, str]], Sequence[str]]:
+        """What a file imports, by local names, and by stars."""
+
+    def imports(self, index: int, name: str) -> bool:
+        """Whether a file may import a name: False only if no import has it, nor a star."""
 
     def importing(self, index: int, names: Collection[str] | None) -> Iterable[int]:
         """At least the files that import a file, or something from it, and name one of ``names`` (None: any)."""
@@ -77,8 +90,17 @@ class Summaries:
     def summary(self, index: int) -> FileSummary | None:
         return self.all[index]
 
+    def size(self, index: int) -> int:
+        return self.all[index].size
+
     def acting(self) -> Iterable[int]:
         return range(len(self.all))
+
+    def imported(self, index: int) -> tuple[Sequence[tuple[str, str]], Sequence[str]]:
+        return self.all[index].imports, self.all[index].stars
+
+    def imports(self, index: int, name: str) -> bool:
+        return True
 
     def importing(self, index: int, names: Collection[str] | None) -> Iterable[int]:
         return range(len(self.all))
@@ -138,24 +160,24 @@ class Project:
         return False
 
     def _users(self, index: int) -> Iterator[int]:
-        """The files with code that uses a file, those included that have it from another one."""
+        """The files that import a file to use it, those included that have it from another one."""
         seen, waiting = {index}, deque[tuple[int, Collection[str] | None]]([(index, None)])
         while waiting:
             file, names = waiting.popleft()
             for user in (each for each in self._source.importing(file, names) if each not in seen):
-                if any(target == index for part in self._file(user).parts for target, _ in self._uses(user, part)):
-                    yield user
-                handed = self._handed_on(user, lambda target: target[0] == index)
-                if handed is None or handed:
+                found = self._handed_on(user, index)
+                if found is None or found:
                     seen.add(user)
-                    waiting.append((user, handed))
+                    waiting.append((user, found))
+                    if not self._paths[user].endswith("__init__.py"):
+                        yield user
 
-    def _handed_on(self, file: int, wanted: Callable[[_Part], bool]) -> set[str] | None:
-        """The names under which a file imports what is wanted; None: any, by a star."""
-        own = self._file(file)
-        if any(wanted(t) for star in own.stars for t in self._followed(star, file, frozenset())):
+    def _handed_on(self, user: int, index: int) -> set[str] | None:
+        """The names under which a file imports what another one has; None: any, by a star."""
+        names, stars = self._source.imported(user)
+        if any(file == index for star in stars for file, _ in self._followed(star, user, frozenset())):
             return None
-        return {n for n, path in own.names.items() if any(map(wanted, self._followed(path, file, frozenset())))}
+        return {n for n, path in names if any(t[0] == index for t in self._followed(path, user, frozenset()))}
 
     def _unit(self, group: list[int]) -> Unit:
         around = self._around(group) if self._acts(group) else []
@@ -176,7 +198,7 @@ class Project:
             path = names.get(chain) or (f"{names[root]}.{rest}" if rest and root in names else names.get(root))
             if path is not None:
                 yield from self._followed(path, index, frozenset())
-            elif root not in self._file(index).parts:
+            elif root not in self._file(index).parts and root not in _BUILTINS and root[0] != "_":
                 for star in self._file(index).stars:
                     yield from self._followed(member(star, root), index, frozenset())
 
@@ -193,9 +215,9 @@ class Project:
 
     def _onward(self, file: int, name: str) -> Iterator[str]:
         """Where a file has a name from that it does not define itself."""
-        if name and name not in self._file(file).parts:
-            path = self._file(file).names.get(name)
-            yield from (path,) if path else (member(star, name) for star in self._file(file).stars)
+        if name and self._source.imports(file, name) and name not in self._file(file).parts:
+            path, stars = self._file(file).names.get(name), () if name.startswith("_") else self._file(file).stars
+            yield from (path,) if path else (member(star, name) for star in stars)
 
     def _uses(self, index: int, part: str) -> frozenset[_Part]:
         """What a part of a file uses, parts of its own file included."""
@@ -286,8 +308,8 @@ class Project:
             index = waiting.popleft()
             used = {file for part in self._file(index).parts for file, _ in self._uses(index, part)}
             for file in sorted(used - inside - {*found}):
-                if self._file(file).size <= room:
-                    room -= self._file(file).size
+                if (size := self._source.size(file)) <= room:
+                    room -= size
                     found[file] = None
                     waiting.append(file)
         return sorted(found)

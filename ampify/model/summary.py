@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ampify.source.text import SEAM
@@ -47,11 +47,18 @@ def summarize(path: str, text: str) -> FileSummary | None:
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     nodes = [*ast.walk(tree)]
-    stars = (node for node in nodes if isinstance(node, ast.ImportFrom) and node.names[0].name == "*")
-    return FileSummary(
-        path, len(text), tuple(_imports(nodes)), tuple(_module(node) for node in stars),
-        tuple(_parts(tree)),
-    )  # fmt: skip
+    return FileSummary(path, len(text), tuple(_imports(nodes)), tuple(_stars(nodes)), tuple(_parts(tree)))
+
+
+def imported(statements: Iterable[bytes]) -> tuple[list[tuple[str, str]], list[str]]:
+    """What import statements, each as it stands in its file, import by name and by star; prose is none."""
+    nodes: list[ast.AST] = []
+    for statement in statements:
+        try:
+            nodes += ast.parse(statement.strip()).body
+        except (SyntaxError, ValueError):
+            continue
+    return [*_imports(nodes)], [*_stars(nodes)]
 
 
 def may_differentiate(text: str) -> bool:
@@ -71,6 +78,11 @@ def calls_scaler(text: str) -> bool:
 def _is_backward(node: ast.AST) -> bool:
     """``loss.backward()``, ``self.manual_backward(loss)``."""
     return isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr.endswith("backward")
+
+
+def _stars(nodes: list[ast.AST]) -> Iterator[str]:
+    stars = (node for node in nodes if isinstance(node, ast.ImportFrom) and node.names[0].name == "*")
+    return map(_module, stars)
 
 
 def _imports(nodes: list[ast.AST]) -> Iterator[tuple[str, str]]:
