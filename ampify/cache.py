@@ -10,7 +10,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,13 +44,15 @@ class Cache:
 
     folder: Path
     options: object
+    configs: Callable[[Path], Iterable[Path]] = lambda _: ()
+    """The files that configure a file or folder."""
 
     def recall(self, paths: Sequence[Path], found: Sequence[Path]) -> list[FileReport] | None:
         """What a run on these files has reported; None if there was none, or if anything has changed since."""
         if (run := self._runs().get(self._key(paths))) is None:
             return None
         try:
-            if run["files"] != _stamps(found) or run["around"] != _around(found, run["projects"]):
+            if run["files"] != _stamps(found) or run["around"] != self._around(found, run["projects"]):
                 return None
             return [_report(row) for row in run["reports"]]
         except (KeyError, TypeError, ValueError, IndexError, OSError, Undecodable):
@@ -61,12 +63,16 @@ class Cache:
         with suppress(OSError, TypeError):
             rows = [_row(report) for report in reports]
             projects = [[str(folder), sorted(suffixes)] for folder, suffixes in sorted(importers.consulted.items())]
-            around = _around(found, projects)
+            around = self._around(found, projects)
             if None in rows or _is_fresh(before) or _is_fresh(around):
                 return
             run = {"files": before, "around": around, "projects": projects, "reports": rows}
             runs = {key: value for key, value in self._runs().items() if key != self._key(paths)}
             self._write(dict([*runs.items(), (self._key(paths), run)][-_RUNS:]))
+
+    def _around(self, found: Sequence[Path], projects: Sequence[Sequence[Any]]) -> dict[str, Stamp | None]:
+        first = {path.parent: path for path in found}
+        return _around(found, projects) | _stamps(each for path in first.values() for each in self.configs(path))
 
     def stamps(self, found: Sequence[Path]) -> Any:
         """The state of files before they are read."""

@@ -1,24 +1,28 @@
-"""What the user and the project have set: options, `[tool.ampify]`, line length, the oldest torch. Knows no rule."""
+"""What the user and the project have set: options, `--config`, `[tool.ampify]` and what it extends. Knows no rule."""
 
 from __future__ import annotations
 
-import configparser
+import os
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-if TYPE_CHECKING:
-    from packaging.version import Version
+from ampify import pins, selection, toml_files
+from ampify.pins import Torch
+from ampify.selection import Codes, FileIgnore, Selection
+from ampify.source.codes import current
+from ampify.source.edits import Applicability, Fix
 
 FailLevel = Literal["info", "warning", "error"]
 Precision = Literal["float16", "bfloat16"]
 Device = Literal["auto", "cuda", "cpu"]
-Torch = tuple[int, int]
+Layer = Mapping[str, Any]
+"""Settings by the name of their field, as one file or the command line gives them."""
 
 OLDEST_TORCH: Torch = (1, 10)
 """The first release with `torch.autocast`."""
@@ -30,24 +34,85 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything that decides what is reported and written. A pin may set ``target_torch`` below `OLDEST_TORCH`."""
+    """Everything that decides what is reported and written. A pin may set ``target_torch`` below `OLDEST_TORCH`.
 
-    select: tuple[str, ...] = ()
-    ignore: tuple[str, ...] = ()
+    ``select`` to ``unfixable`` are what the last layer says of the rules; those of the other ones lie ``below``.
+    """
+
+    select: Codes | None = None
+    ignore: Codes = ()
     fail_level: FailLevel = "warning"
     dtype: Precision = "float16"
     device: Device = "auto"
     target_torch: Torch | None = None
     unsafe_fixes: bool = False
     line_length: int = 88
+    extend_select: Codes = ()
+    fixable: Codes | None = None
+    extend_fixable: Codes = ()
+    unfixable: Codes = ()
+    extend_safe_fixes: Codes = ()
+    extend_unsafe_fixes: Codes = ()
+    per_file_ignores: tuple[FileIgnore, ...] = ()
+    baseline: Path | None = None
+    below: tuple[Selection, ...] = ()
 
-    def enables(self, code: str) -> bool:
-        """Whether findings of ``code`` are wanted; an empty ``select`` selects all."""
-        return code.startswith(self.select or "AMP") and not code.startswith(self.ignore)
+    def enables(self, code: str, path: str | None = None) -> bool:
+        """Whether findings of ``code`` are wanted, in the file ``path``."""
+        here = path is not None and any(each.covers(path, code) for each in self.per_file_ignores)
+        return not here and selection.selected(self._layers, code)
 
+    def names(self, code: str) -> bool:
+        """Whether ``code`` itself is selected, not only the beginning of it."""
+        return any(code in (*(each.select or ()), *each.extend_select) for each in self._layers)
+
+    def reports(self, code: str, path: str) -> bool:
+        """Whether a finding about ampify's own work is told: unless it is ignored, whatever else is selected."""
+        off = any(
+            selection.wins(code, each.ignore, (*(each.select or ()), *each.extend_select)) for each in self._layers
+        )
+        return not off and not any(each.covers(path, code) for each in self.per_file_ignores)
+
+    @property
+    def chooses(self) -> bool:
+        """Whether some rules are off."""
+        return bool(self.per_file_ignores) or any(each.select or each.ignore for each in self._layers)
+
+    def fix(self, code: str, fix: Fix | None) -> Fix | None:
+        """The fix of a finding as these settings have it: as safe as they say, or none."""
+        if fix is None or not selection.fixable(self._layers, code):
+            return None
+        if fix.applicability is Applicability.MANUAL:
+            return fix
+        if selection.wins(code, self.extend_unsafe_fixes, self.extend_safe_fixes):
+            wanted = Applicability.UNSAFE
+        else:
+            safe = selection.wins(code, self.extend_safe_fixes, self.extend_unsafe_fixes)
+            wanted = Applicability.SAFE if safe else fix.applicability
+        return fix if wanted is fix.applicability else replace(fix, applicability=wanted)
+
+    @property
+    def codes(self) -> set[str]:
+        """Every code, or beginning of one, that is named anywhere."""
+        named = [(*(e.select or ()), *e.extend_select, *e.ignore, *(e.fixable or ()), *e.extend_fixable, *e.unfixable)
+                 for e in self._layers]  # fmt: skip
+        files = (each.codes for each in self.per_file_ignores)
+        return {code for codes in (*named, *files, self.extend_safe_fixes, self.extend_unsafe_fixes) for code in codes}
+
+    @property
+    def _layers(self) -> tuple[Selection, ...]:
+        return (*self.below, Selection(**{name: getattr(self, name) for name in _SELECTION}))
+
+
+_SELECTION = tuple(each.name for each in fields(Selection))
+_ADDED = {"extend_safe_fixes": "extend_safe_fixes", "extend_unsafe_fixes": "extend_unsafe_fixes",
+          "extend_per_file_ignores": "per_file_ignores"}  # fmt: skip
+"""What a layer adds to those below it, and to which setting."""
 
 VERIFY = "verify"
 """The key of the scripts that `ampify verify` runs; `verify/project.py` reads their tables."""
+EXTEND = "extend"
+"""The key of the file that another one is built upon."""
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "fail_level": ("info", "warning", "error"),
@@ -58,28 +123,75 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Lookup:
-    """Settings by file: the options, else the config file, else what the project itself says."""
+    """Settings by file: the options, else ``inline`` ones, else a config file, else what the project itself says."""
 
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Layer = field(default_factory=dict)
     config: Path | None = None
+    inline: tuple[Layer, ...] = ()
+    isolated: bool = False
+    """No config file counts."""
 
     def __call__(self, path: Path) -> Settings:
-        return replace(load(path, self.config), **self.options)
+        folder = _folder(path)
+        return _merged((_of_project(folder), *(layer for _, layer in self._files(folder)), *self.inline, self.options))
+
+    def files(self, path: Path) -> list[Path]:
+        """The config files that count for a file or folder: the one that was found last."""
+        return [file for file, _ in self._files(_folder(path))]
+
+    def _files(self, folder: Path) -> tuple[tuple[Path, Layer], ...]:
+        return () if self.isolated else _of_folder(folder, self.config)
 
 
 def load(path: Path, config: Path | None = None) -> Settings:
     """The settings for a file or folder: of ``config`` if given, else of the nearest config file."""
+    return Lookup({}, config)(path)
+
+
+def _folder(path: Path) -> Path:
     path = path.absolute()
-    return _of_folder(path if path.is_dir() else path.parent, config)
+    return path if path.is_dir() else path.parent
+
+
+def _merged(layers: Iterable[Layer]) -> Settings:
+    values, selections = dict[str, Any](), list[Selection]()
+    for layer in layers:
+        if chosen := {name: layer[name] for name in _SELECTION if name in layer}:
+            selections.append(Selection(**chosen))
+        values |= {name: value for name, value in layer.items() if name not in chosen and name not in _ADDED}
+        for name in _ADDED.keys() & layer.keys():
+            values[_ADDED[name]] = (*values.get(_ADDED[name], ()), *layer[name])
+    *below, last = selections or [Selection()]
+    return Settings(**{name: getattr(last, name) for name in _SELECTION}, **values, below=tuple(below))
 
 
 @cache
-def _of_folder(folder: Path, config: Path | None) -> Settings:
-    table = _table(config) if config else _nearest_table(folder)
-    if table is None:
-        raise ConfigError(f"{config}: there are no settings for ampify")
-    known: dict[str, Any] = {"line_length": _line_length(folder), "target_torch": _pinned_torch(folder)}
-    return Settings(**{name: value for name, value in known.items() if value is not None} | table)
+def _of_project(folder: Path) -> Layer:
+    """What the project says without knowing of ampify."""
+    known = {"line_length": pins.line_length(folder), "target_torch": pins.pinned_torch(folder)}
+    return {name: value for name, value in known.items() if value is not None}
+
+
+@cache
+def _of_folder(folder: Path, config: Path | None) -> tuple[tuple[Path, Layer], ...]:
+    """The layers for the files of a folder, each with its file: what is extended comes first."""
+    file = config or next((file for file in _config_files(folder) if _settings_in(file) is not None), None)
+    return () if file is None else tuple(_chain(file, ()))
+
+
+def _chain(file: Path, below: tuple[Path, ...]) -> Iterator[tuple[Path, Layer]]:
+    """The layer of a config file, and before it those that it extends."""
+    data = _settings_in(file)
+    if data is None:
+        asked = f", which `{EXTEND}` of {_shown(below[-1])} names" if below else ""
+        raise ConfigError(f"{_shown(file)}: there are no settings for ampify{asked}")
+    layer = _checked(data, file)
+    if base := layer.pop(EXTEND, None):
+        if base.resolve() in (each.resolve() for each in (*below, file)):
+            circle = " → ".join(_shown(each) for each in (*below, file, base))
+            raise _flaw(file, EXTEND, f"`{EXTEND}` goes in a circle: {circle}")
+        yield from _chain(base, (*below, file))
+    yield file, layer
 
 
 def verify_tables(folder: Path, config: Path | None = None) -> tuple[Path, object]:
@@ -100,17 +212,41 @@ def parse_torch(version: str) -> Torch:
     return torch
 
 
-def parse_codes(codes: str) -> tuple[str, ...]:
-    """A comma-separated list of codes or prefixes of codes."""
+def parse_codes(codes: str) -> Codes:
+    """A comma-separated list of codes or prefixes of codes; `ALL` is the prefix of all."""
     found = tuple(code.strip().upper() for code in codes.split(",") if code.strip())
     for code in found:
-        if not re.fullmatch(r"AMP\d{0,3}", code):
+        if not re.fullmatch(r"ALL|AMP\d{0,3}", code):
             raise ConfigError(f"`{code}` is not a code such as `AMP206`, nor the beginning of one")
-    return found
+    return tuple(selection.ALL if code == "ALL" else current(code) for code in found)
 
 
-def _nearest_table(folder: Path) -> dict[str, Any]:
-    return next((table for file in _config_files(folder) if (table := _table(file)) is not None), {})
+def parse_file_ignores(pairs: str) -> tuple[FileIgnore, ...]:
+    """``"tests/*:AMP2,old.py:AMP101"``; the patterns start from the working directory."""
+    found = []
+    for pair in pairs.split(","):
+        pattern, colon, codes = pair.strip().rpartition(":")
+        if not (colon and pattern and codes.strip()):
+            raise ConfigError(f"`{pair.strip()}` is not of the form PATTERN:CODE")
+        found.append(FileIgnore(str(Path.cwd()), pattern.strip(), parse_codes(codes)))
+    return tuple(found)
+
+
+def parse_inline(text: str) -> Layer | None:
+    """The settings of ``KEY=VALUE``, where VALUE is TOML or a bare word; None for what is no such pair."""
+    key, equals, value = (each.strip() for each in text.partition("="))
+    if not equals or not re.fullmatch(r"[\w.-]+", key):
+        return None
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        if not re.fullmatch(r"[\w./~-]+", value):
+            raise ConfigError(f"`{text}` is not TOML: {error}") from None
+        data = {key: value}
+    layer = _values(data, Path.cwd())
+    if EXTEND in layer or VERIFY in data:
+        raise ConfigError(f"`{key}` counts in config files only")
+    return layer
 
 
 def _config_files(folder: Path) -> Iterator[Path]:
@@ -119,27 +255,61 @@ def _config_files(folder: Path) -> Iterator[Path]:
         yield from (parent / name for name in ("ampify.toml", "pyproject.toml"))
 
 
-def _table(file: Path) -> dict[str, Any] | None:
-    """The settings in ``file``, None if it has none."""
-    data = _settings_in(file)
-    return None if data is None else _checked(data, file)
-
-
 def _settings_in(file: Path) -> Any:
     """What ``file`` holds for ampify, unchecked; None if it has nothing."""
-    data = _toml(file)
-    return _part(data, "tool").get("ampify") if data is not None and file.name == "pyproject.toml" else data
+    try:
+        data = toml_files.read(file)
+    except toml_files.Flawed as error:
+        raise ConfigError(str(error)) from None
+    return toml_files.part(data, "tool").get("ampify") if data is not None and file.name == "pyproject.toml" else data
 
 
 def _checked(data: Any, file: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise ConfigError(f"{file}: `tool.ampify` is not a table")
-    try:
-        check_keys(data, [*(f.name.replace("_", "-") for f in fields(Settings)), VERIFY])
-        own = {key.replace("-", "_"): value for key, value in data.items() if key != VERIFY}
-        return {name: _value(name, value) for name, value in own.items()}
-    except ConfigError as error:
-        raise ConfigError(f"{file}: {error}") from None
+    found: dict[str, Any] = {}
+    for key, value in data.items():
+        try:
+            found |= _values({key: value}, file.absolute().parent)
+        except ConfigError as error:
+            raise _flaw(file, key, str(error)) from None
+    return found
+
+
+def _values(data: Mapping[str, object], folder: Path) -> dict[str, Any]:
+    """The settings of some keys; paths are relative to ``folder``."""
+    check_keys(data, [*OPTIONS, VERIFY])
+    found = {}
+    for key, value in data.items():
+        if key == VERIFY:
+            continue
+        if (read := OPTIONS[key].read(value, folder)) is None:
+            raise ConfigError(f"`{key}` must be {OPTIONS[key].wanted}")
+        found[key.replace("-", "_")] = read
+    return found
+
+
+def _flaw(file: Path, key: str, message: str, word: str = "") -> ConfigError:
+    """What is wrong with a key, and where it stands."""
+    keys = ("tool", "ampify", key) if file.name == "pyproject.toml" else (key,)
+    line = toml_files.line_of(file, keys, word)
+    return ConfigError(f"{_shown(file)}:{line}: {message}" if line else f"{_shown(file)}: {message}")
+
+
+def unknown_code(code: str, known: Sequence[str], files: Iterable[Path]) -> ConfigError:
+    """That no code begins with ``code``, with the file that says so, if one of ``files`` does."""
+    near = get_close_matches(code, known, 1, cutoff=0.0)[0]
+    message = f"no code begins with `{code}`, did you mean `{near}`? `ampify rules` lists them"
+    for file in files:
+        for key, value in (_settings_in(file) or {}).items():
+            if re.search(rf"\b{code}\b", str(value), re.I) and key in OPTIONS:
+                return _flaw(file, key, message, code)
+    return ConfigError(message)
+
+
+def _shown(file: Path) -> str:
+    here = Path.cwd()
+    return str(file.relative_to(here) if file.is_relative_to(here) else file)
 
 
 def check_keys(data: Iterable[str], known: Sequence[str]) -> None:
@@ -150,151 +320,89 @@ def check_keys(data: Iterable[str], known: Sequence[str]) -> None:
             raise ConfigError(f"unknown key `{key}`, did you mean `{near}`?")
 
 
-def _value(name: str, value: object) -> object:
-    key = name.replace("_", "-")
-    match name, value:
-        case "select" | "ignore", list() if all(isinstance(code, str) for code in value):
-            return parse_codes(",".join(value))
-        case "target_torch", str():
-            return parse_torch(value)
-        case "fail_level" | "dtype" | "device", str() if value in CHOICES[name]:
-            return value
-        case "unsafe_fixes", bool():
-            return value
-        case "line_length", int() if value > 0 and value is not True:
-            return value
-    wanted = {
-        "select": "a list of codes",
-        "ignore": "a list of codes",
-        "target_torch": 'a version such as "2.3"',
-        "unsafe_fixes": "true or false",
-        "line_length": "a positive number",
-    }
-    raise ConfigError(f"`{key}` must be {wanted.get(name) or 'one of ' + ', '.join(CHOICES[name])}")
+# ---------------------------------------------------------------------- the keys
 
 
-@cache
-def _toml(file: Path) -> dict[str, Any] | None:
-    """The parsed file, None where there is none."""
-    try:
-        return tomllib.loads(file.read_text("utf-8-sig"))
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A key of a config file: how its value is read, what is wanted of it, what it is for."""
+
+    read: Callable[[object, Path], Any]
+    """From the value and the folder of the file; None if it cannot be used."""
+    wanted: str
+    schema: Mapping[str, Any]
+    """The value as JSON Schema describes it."""
+    help: str
+    default: str
+    example: str
+
+
+def _codes(value: object, folder: Path) -> Codes | None:
+    listed = isinstance(value, list) and all(isinstance(code, str) for code in value)
+    return parse_codes(",".join(value)) if listed and isinstance(value, list) else None
+
+
+def _file_ignores(value: object, folder: Path) -> tuple[FileIgnore, ...] | None:
+    if not isinstance(value, dict):
         return None
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{file}: {error}") from None
-
-
-def _project_toml(file: Path) -> dict[str, Any]:
-    """A file of other tools: what is wrong with it is theirs to say."""
-    try:
-        return _toml(file) or {}
-    except ConfigError:
-        return {}
-
-
-def _part(data: object, *keys: str) -> dict[str, Any]:
-    """The table at ``keys``; an empty one where something else is."""
-    for key in keys:
-        data = data.get(key) if isinstance(data, dict) else None
-    return data if isinstance(data, dict) else {}
-
-
-def _line_length(folder: Path) -> int | None:
-    """The line length that the project's formatter keeps to."""
-    for parent in (folder, *folder.parents):
-        data = _project_toml(parent / "pyproject.toml")
-        of_ruff = [_project_toml(parent / name) for name in (".ruff.toml", "ruff.toml")]
-        for table in (*of_ruff, _part(data, "tool", "ruff"), _part(data, "tool", "black")):
-            if isinstance(length := table.get("line-length"), int):
-                return length
-    return None
-
-
-def _pinned_torch(folder: Path) -> Torch | None:
-    """The oldest torch that the nearest pins allow, up to the root of the repository."""
-    for parent in (folder, *folder.parents):
-        lowest = [torch for line in _requirements(parent) if (torch := _lower_bound(line))]
-        if lowest:
-            return min(lowest)
-        if (parent / ".git").exists():
-            break
-    return None
-
-
-def _requirements(folder: Path) -> Iterator[str]:
-    """The requirement lines of the files that list dependencies in ``folder``."""
-    for file in sorted(folder.glob("requirements*.txt")):
-        try:
-            yield from file.read_text("utf-8-sig", "replace").splitlines()
-        except OSError:
-            continue
-    yield from _of_pyproject(_project_toml(folder / "pyproject.toml"))
-    yield from _of_setup(folder / "setup.cfg")
-    for file in sorted([*folder.glob("environment*.yml"), *folder.glob("environment*.yaml")]):
-        yield from _of_conda(file)
-
-
-_CONDA = re.compile(
-    r"(?:[\w.-]+::)?(?:py)?torch(?:(?:\s+|\s*==?\s*)(?P<exact>\d[\w.]*?)(?:\.?\*)?(?:=.*)?|\s*(?P<bounds>[<>!~].*))"
-)
-"""A package of conda: `pytorch=2.1`, `pytorch::pytorch==2.1.0=py3.10_cuda11.8`, `pytorch >=2.1,<2.3`."""
-
-
-def _of_conda(file: Path) -> Iterator[str]:
-    """The requirements of torch in an environment of conda, also those that pip is to install there."""
-    try:
-        lines = file.read_text("utf-8-sig", "replace").splitlines()
-    except OSError:
-        return
-    for line in (line.strip().partition(" #")[0] for line in lines if line.lstrip().startswith("- ")):
-        if match := _CONDA.fullmatch(line[1:].strip().strip("'\"")):
-            exact, bounds = match["exact"], match["bounds"]
-            yield f"torch=={exact}" if exact else f"torch{bounds}"
-
-
-def _of_setup(file: Path) -> Iterator[str]:
-    setup = configparser.ConfigParser(interpolation=None, strict=False)
-    try:
-        setup.read(file, "utf-8")
-    except (configparser.Error, UnicodeDecodeError, OSError):
-        return
-    for section in {"options", "options.extras_require"} & set(setup.sections()):
-        for value in setup[section].values():
-            yield from value.splitlines()
-
-
-def _of_pyproject(data: dict[str, Any]) -> Iterator[str]:
-    project = _part(data, "project")
-    groups = [*_part(project, "optional-dependencies").values(), *_part(data, "dependency-groups").values()]
-    for group in (project.get("dependencies"), *groups):
-        yield from (line for line in group if isinstance(line, str)) if isinstance(group, list) else ()
-    pin = _part(data, "tool", "poetry", "dependencies").get("torch")
-    if isinstance(version := pin.get("version") if isinstance(pin, dict) else pin, str):
-        caret = re.match(r"[\^~]?(?=\d)", version)  # `^2.1` and `2.1` are lower bounds in Poetry
-        yield f"torch>={version[caret.end() :]}" if caret else f"torch{version.replace('*', '')}"
-
-
-def _lower_bound(line: str) -> Torch | None:
-    """The oldest torch that a requirement allows; an upper bound alone stands for the newest release beneath it."""
-    if not line.lstrip().lower().startswith("torch"):
+    found = {pattern: _codes(codes, folder) for pattern, codes in value.items()}
+    if None in found.values():
         return None
-    from packaging.requirements import InvalidRequirement, Requirement
-    from packaging.version import InvalidVersion, Version
-
-    try:
-        requirement = Requirement(re.split(r"\s(?:#|--|\\)", line)[0].strip())
-        pins = [(s.operator, Version(s.version.removesuffix(".*"))) for s in requirement.specifier]
-    except (InvalidRequirement, InvalidVersion):
-        return None
-    if requirement.name.lower() != "torch":
-        return None
-    lower = [(version.major, version.minor) for operator, version in pins if operator[0] in "=~>"]
-    upper = [_newest(operator, version) for operator, version in pins if operator[0] == "<"]
-    return max(lower, default=None) or min(upper, default=None)
+    return tuple(FileIgnore(str(folder), pattern, codes or ()) for pattern, codes in found.items())
 
 
-def _newest(operator: str, bound: Version) -> Torch:
-    """The newest release that ``< bound`` or ``<= bound`` allows."""
-    if operator == "<=" or bound.micro:
-        return bound.major, bound.minor
-    return (bound.major, bound.minor - 1) if bound.minor else (bound.major - 1, 13)  # 1.13 was the last of 1.x
+def _path(value: object, folder: Path) -> Path | None:
+    return folder / Path(os.path.expandvars(value)).expanduser() if isinstance(value, str) and value else None
+
+
+def _one_of(name: str) -> Callable[[object, Path], Any]:
+    return lambda value, folder: value if value in CHOICES[name] else None
+
+
+def _choice(name: str, text: str, default: str) -> Option:
+    wanted, schema = "one of " + ", ".join(CHOICES[name]), {"enum": list(CHOICES[name])}
+    return Option(_one_of(name), wanted, schema, text, default, f'"{CHOICES[name][-1]}"')
+
+
+_CODE = {"type": "string", "pattern": "^([Aa][Ll][Ll]|[Aa][Mm][Pp][0-9]{0,3})$"}
+_CODES = {"type": "array", "items": _CODE}
+_BY_FILE = {"type": "object", "additionalProperties": _CODES}
+_TEXT = {"type": "string", "minLength": 1}
+
+
+def _rules(text: str, default: str, example: str) -> Option:
+    return Option(_codes, "a list of codes", _CODES, text, default, example)
+
+
+def _files(text: str) -> Option:
+    wanted = "a table of patterns, each with a list of codes"
+    return Option(_file_ignores, wanted, _BY_FILE, text, "{}", '{ "tests/*" = ["AMP2"] }')
+
+
+OPTIONS: Mapping[str, Option] = {
+    EXTEND: Option(_path, "a path", _TEXT, "A config file that this one is built upon; its settings come first.",
+                   "none", '"../ampify.toml"'),
+    "select": _rules("The rules that are on, by code or by the beginning of codes.", '["ALL"]', '["AMP1", "AMP206"]'),
+    "extend-select": _rules("Rules that are on beside those of `select`.", "[]", '["AMP002"]'),
+    "ignore": _rules("The rules that are off; the closest beginning of a code decides.", "[]", '["AMP7"]'),
+    "per-file-ignores": _files("Rules that are off in the files of a pattern; `!` before it means all other files."),
+    "extend-per-file-ignores": _files("The same, beside those of a file that is extended."),
+    "fixable": _rules("The rules whose findings `--fix` may mend.", '["ALL"]', '["AMP1"]'),
+    "extend-fixable": _rules("Such rules beside those of `fixable`.", "[]", '["AMP206"]'),
+    "unfixable": _rules("The rules whose findings `--fix` leaves.", "[]", '["AMP001"]'),
+    "extend-safe-fixes": _rules("The rules whose unsafe fixes count as safe.", "[]", '["AMP002"]'),
+    "extend-unsafe-fixes": _rules("The rules whose safe fixes count as unsafe.", "[]", '["AMP001"]'),
+    "unsafe-fixes": Option(lambda value, folder: value if isinstance(value, bool) else None, "true or false",
+                           {"type": "boolean"}, "Whether `--fix` also writes unsafe fixes.", "false", "true"),
+    "fail-level": _choice("fail_level", "The least severity that exits with 1.", '"warning"'),
+    "dtype": _choice("dtype", "What to compute in; bfloat16 needs no scaler.", '"float16"'),
+    "device": _choice("device", "Which steps to convert; `auto`: those that can reach an accelerator.", '"auto"'),
+    "target-torch": Option(lambda value, folder: parse_torch(value) if isinstance(value, str) else None,
+                           'a version such as "2.3"', {"type": "string", "pattern": r"^\d+\.\d+(\..*)?$"},
+                           "The oldest torch the code is for.", "what the project pins, else the newest", '"2.3"'),
+    "line-length": Option(lambda value, folder: value if isinstance(value, int) and value > 0 and value is not True
+                          else None, "a positive number", {"type": "integer", "minimum": 1},
+                          "What inserted code is to fit.", "that of ruff or black, else 88", "120"),
+    "baseline": Option(_path, "a path", _TEXT, "A file of findings that are known and not reported.",
+                       "none", '"ampify-baseline.json"'),
+}  # fmt: skip

@@ -19,11 +19,24 @@ class Severity(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """A place in another file; lines and columns count from 1."""
+
+    path: str
+    start: tuple[int, int]
+    end: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
-    """A second place that explains a finding, such as where the optimizer is made."""
+    """A second place that explains a finding, such as where the optimizer is made.
+
+    Where that is in another file, ``elsewhere`` is the place, ``span`` that of the finding, and the message names it.
+    """
 
     message: str
     span: Span
+    elsewhere: Elsewhere | None = None
 
 
 @dataclass(frozen=True, slots=True)

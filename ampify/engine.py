@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -11,17 +12,20 @@ from pathlib import Path
 from traceback import extract_tb
 from typing import TYPE_CHECKING
 
-from ampify.config import ConfigError, Lookup, Settings
-from ampify.diagnostic import Diagnostic
+from ampify.config import ConfigError, Lookup, Settings, unknown_code
+from ampify.diagnostic import TOOL_CODES, Diagnostic
 from ampify.inspection import FileReport, Inspection
-from ampify.screen import matters, may_matter, of_rules, of_steps
+from ampify.offer import Offer
+from ampify.screen import codes, matters, may_matter, of_rules, of_steps
 from ampify.shelf import Shelf
 from ampify.source import files
 from ampify.source.document import Document, Located, Part, Undecodable, Unwritable
+from ampify.source.edits import splice
 from ampify.source.formats import decode
 from ampify.source.ignores import skips_file
 from ampify.source.needles import Screen
 from ampify.source.python import PythonDocument
+from ampify.source.silence import silence
 from ampify.source.text import SourceText
 from ampify.together import Group, gather, together
 
@@ -133,6 +137,8 @@ class Run:
     step: Wanted | None = None
     errors: list[str] = field(default_factory=list)
     screen: Screened = Screened.BY_RULES
+    ask: Callable[[Offer], bool] | None = None
+    """Whether a fix is wanted; None: each is."""
 
     @cached_property
     def rules(self) -> tuple[Rule, ...]:
@@ -142,13 +148,16 @@ class Run:
 
     def outline(self, path: Path) -> Inspection:
         """An inspection that asks no rule."""
-        return Inspection(str(path), self.settings(path), ())
+        return Inspection(str(path), self.settings(path), (), ask=self.ask)
 
     def inspection(self, path: Path) -> Inspection:
         settings = self.settings(path)
-        of_rules(settings.select, settings.ignore)  # raises for codes that there are not
+        self._screen(settings, path)  # raises for codes that there are not
         rules = tuple(rule for rule in self.rules if settings.enables(rule.code))
-        return Inspection(str(path), settings, rules)
+        return Inspection(str(path), settings, rules, ask=self.ask)
+
+    def _files(self, path: Path) -> list[Path]:
+        return self.settings.files(path) if isinstance(self.settings, Lookup) else []
 
     def may_matter(self, path: Path, raw: bytes, *, named: bool) -> bool:
         """Whether there may be something to look at in a file with these bytes; of one that was named by itself, that
@@ -157,16 +166,19 @@ class Run:
             return files.matters(raw)
         if self.screen is Screened.BY_STEPS:
             return may_matter(raw, of_steps())
-        return may_matter(raw, of_rules()) and may_matter(raw, self._screen(self.settings(path)))
+        return may_matter(raw, of_rules()) and may_matter(raw, self._screen(self.settings(path), path))
 
-    def matters(self, texts: Iterable[str], settings: Settings) -> bool:
+    def matters(self, texts: Iterable[str], settings: Settings, path: Path) -> bool:
         """Whether there may be something to look at in texts that are looked at together."""
         if self.step is not None or self.screen is Screened.NOT:
             return True
-        return matters(texts, self._screen(settings), settings.target_torch)
+        return matters(texts, self._screen(settings, path), settings.target_torch)
 
-    def _screen(self, settings: Settings) -> Screen:
-        return of_steps() if self.screen is Screened.BY_STEPS else of_rules(settings.select, settings.ignore)
+    def _screen(self, settings: Settings, path: Path) -> Screen:
+        for prefix in sorted(settings.codes):
+            if not any(code.startswith(prefix) for code in codes()):
+                raise unknown_code(prefix, codes(), self._files(path))
+        return of_steps() if self.screen is Screened.BY_STEPS else of_rules(settings)
 
     def failed(self, path: object, error: Exception) -> None:
         self.errors.append(f"{path}: {getattr(error, 'strerror', None) or error}")
@@ -208,6 +220,23 @@ def check_bytes(path: Path, raw: bytes, run: Run) -> tuple[Report, bytes]:
     return Report(outcome.reports, tuple(run.errors), 1, run.mode, outcome.changes), outcome.new
 
 
+def check_group(group: Group, run: Run, work: Work | None = None) -> Report | None:
+    """The report on documents that need not be as their files are, and what the work would change in them.
+
+    None where there are several, and they cannot be read together.
+    """
+    work = work or (_look if run.mode is Mode.REPORT else _mend)
+    if len(group.paths) > 1:
+        outcomes = _visit_together(group, run, work)
+    else:
+        outcomes = [_shielded(document, run, work) for document in group.documents]
+    if outcomes is None:
+        return None
+    reports = (report for outcome in outcomes for report in outcome.reports)
+    changes = (change for outcome in outcomes for change in outcome.changes)
+    return Report(tuple(reports), tuple(run.errors), len(outcomes), run.mode, tuple(changes))
+
+
 def check_text(text: str, settings: Settings, path: str = "example.py") -> list[Diagnostic]:
     """The findings in a text that need not be a file; what goes wrong is raised."""
     return list(_inspection_of_text(settings, path).look(text).diagnostics)
@@ -220,10 +249,10 @@ def fix_text(text: str, settings: Settings, path: str = "example.py") -> tuple[s
 
 
 def fix_texts(
-    texts: Mapping[Path, str], settings: Callable[[Path], Settings]
+    texts: Mapping[Path, str], settings: Callable[[Path], Settings], ask: Callable[[Offer], bool] | None = None
 ) -> tuple[dict[Path, str], list[Diagnostic]]:
     """The texts of a project after their fixes, and the findings that are left; what does not parse is left alone."""
-    run, after, left = Run(settings), dict(texts), list[Diagnostic]()
+    run, after, left = Run(settings, ask=ask), dict(texts), list[Diagnostic]()
     for group in gather([PythonDocument(path, text, "utf-8") for path, text in texts.items()]):
         for report in _mended(group, run):
             after[Path(report.path)] = report.after
@@ -251,6 +280,11 @@ def erase(paths: Iterable[Path], run: Run, track: Track = iter) -> Report:
     return _report(paths, replace(run, screen=Screened.NOT), track, _erase)
 
 
+def add_ignores(paths: Iterable[Path], run: Run, reason: str = "", track: Track = iter) -> Report:
+    """Hide every finding by a comment; ``fixed`` of each file are those that are hidden."""
+    return _report(paths, run, track, lambda _, inspection: _hide(inspection, reason))
+
+
 def steps(paths: Iterable[Path], run: Run, track: Track = iter) -> tuple[list[StepReport], Report]:
     """Every training step with what is decided on it, and a report on the files that could not be read."""
     rows: list[StepReport] = []
@@ -265,6 +299,15 @@ def steps(paths: Iterable[Path], run: Run, track: Track = iter) -> tuple[list[St
 
 def _look(_document: Document, inspection: Inspection) -> FileReport:
     return inspection.look(inspection.part.text)
+
+
+def _hide(inspection: Inspection, reason: str) -> FileReport:
+    before = inspection.look(inspection.part.text)
+    hits = [(found.span.start, found.code) for found in before.diagnostics if found.code not in TOOL_CODES]
+    after = inspection.look(splice(before.after, silence(before.after, hits, reason)))
+    count = Counter(found.code for found in before.diagnostics) - Counter(found.code for found in after.diagnostics)
+    hidden = [found for code in count for found in before.diagnostics if found.code == code][: count.total()]
+    return replace(after, before=before.after, fixed=tuple(hidden))
 
 
 def _mend(document: Document, inspection: Inspection) -> FileReport:
@@ -342,7 +385,8 @@ def _visit_together(group: Group, run: Run, work: Work) -> list[_Outcome] | None
     """Work on several files as one text, and write all of them or none; None: they are to be visited one by one."""
     from ampify.syntax.tree import Unreadable
 
-    if not run.matters((d.parts[0].text for d in (*group.documents, *group.around)), run.settings(group.own[0])):
+    first, whole = group.own[0], (*group.documents, *group.around)
+    if not run.matters((document.parts[0].text for document in whole), run.settings(first), first):
         return []
     try:
         inspection = _focused(group, run)
@@ -445,6 +489,23 @@ def _treat(path: Path, raw: bytes, run: Run, work: Work) -> _Outcome:
         document = decode(path, raw)
     except Undecodable as error:
         return _Outcome((inspection.unusable("", error.code, str(error), error.line),), raw)
+    return _worked(document, inspection, run, work)
+
+
+def _shielded(document: Document, run: Run, work: Work) -> _Outcome:
+    """Screen and work on a document that is at hand; a bug in one rule is an error of the run."""
+    if not any(files.matters(part.text.encode("utf-8", "surrogatepass")) for part in document.parts):
+        return _Outcome((), b"")
+    try:
+        return _worked(document, run.outline(document.path), run, work)
+    except ConfigError:
+        raise
+    except Exception as error:  # noqa: BLE001
+        run.failed(document.path, _internal(error))
+        return _Outcome((), b"")
+
+
+def _worked(document: Document, inspection: Inspection, run: Run, work: Work) -> _Outcome:
     wanted = _wanted(document, inspection, run.step)
     reports = [_asked(document, part, each, run, work) for part, each in zip(document.parts, wanted, strict=True)]
     return _rewritten(document, reports, inspection)
@@ -453,7 +514,7 @@ def _treat(path: Path, raw: bytes, run: Run, work: Work) -> _Outcome:
 def _asked(document: Document, part: Part, outline: Inspection | None, run: Run, work: Work) -> FileReport:
     """The report on one part; the rules are asked where they can have something to say."""
     small = len(part.text) <= files.LARGEST
-    if outline is None or (small and not part.broken and not run.matters([part.text], outline.settings)):
+    if outline is None or (small and not part.broken and not run.matters([part.text], outline.settings, document.path)):
         return _untouched(document.path, part)
     return _work(document, replace(outline, rules=run.inspection(document.path).rules), work)
 
@@ -502,7 +563,7 @@ def _work(document: Document, inspection: Inspection, work: Work) -> FileReport:
             raise Unreadable("AMP905", f"Its code is larger than {files.LARGEST // 1_000_000} MB")
         return work(document, inspection)
     except Unreadable as error:
-        if part.fragment and "AMP900" not in inspection.settings.select:
+        if part.fragment and not inspection.settings.names("AMP900"):
             return _untouched(document.path, part)
         return inspection.unusable(part.text, error.code, str(error), error.line, error.column)
     except RecursionError:

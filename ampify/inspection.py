@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ampify.config import ConfigError, Settings
 from ampify.diagnostic import TOOL_CODES, Diagnostic, Severity
+from ampify.offer import Offer
 from ampify.rule import Rule
 from ampify.source.document import Located, Part, Place
 from ampify.source.edits import Applicability, Edit, Fix, choose, splice
-from ampify.source.ignores import Ignore, find_ignores
+from ampify.source.ignores import Ignore, find_ignores, removed
 from ampify.source.importers import caller_of, importer_of, subclasser_of
 from ampify.source.text import SourceText, Span
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from ampify.rewrite.plan import Asked, Decision
 
 ROUNDS = 10
+UNUSED = "AMP903"
+_Key = tuple[str, int, int]
+"""By which a finding is known again in the next round: its code and its span."""
 _REPORT = "this is a bug in ampify, please report it together with these lines"
 
 
@@ -64,15 +68,17 @@ class Inspection:
     part: Part = Part("")  # noqa: RUF009 - frozen
     others: tuple[str, ...] = ()
     owned: int = 1
+    ask: Callable[[Offer], bool] | None = None
+    """Whether a fix is wanted; None: each is."""
 
     @property
     def paths(self) -> tuple[str, ...]:
         """The files of the text, in their order."""
         return (self.path, *self.others)
 
-    def place(self, offset: int) -> tuple[str, Place]:
-        """The file that an offset of the part's text lies in, and where in it."""
-        source = SourceText(self.part.text)
+    def place(self, offset: int, text: str | None = None) -> tuple[str, Place]:
+        """The file that an offset of the part's text, or of what became of it, lies in, and where in it."""
+        source = SourceText(self.part.text if text is None else text)
         file = source.files[source.file(offset)]
         return self._path(source, offset), Located(source[file], self.part).place(offset - file.start)
 
@@ -82,19 +88,31 @@ class Inspection:
 
     def mend(self, text: str) -> FileReport:
         """The report on a text whose fixes are applied until there are none left."""
-        now, focus, fixed = text, self._focus(text), list[Diagnostic]()
+        now, focus, fixed, declined = text, self._focus(text), list[Diagnostic](), set[_Key]()
         for _ in range(ROUNDS):
             found = self._find(now, focus)
-            chosen, withdrawn = self._provable(now, _shown(now, found))
+            chosen, withdrawn = self._chosen(now, _shown(now, found), declined)
+            if not chosen:  # what comments hide is judged once all else is done
+                found = [*found, *self._unused(now, found)]
+                chosen, _ = self._chosen(now, [d for d in found if d.code == UNUSED], declined)
             if not chosen:
                 return self._report(text, now, found, fixed, withdrawn)
             fixed += [d for d in found if any(d.fix is fix for fix in chosen)]
             edits = _edits(chosen)
             now, focus = splice(now, edits), None if focus is None else _shifted(focus, edits)
+            declined = {(code, _shifted(start, edits), _shifted(end, edits)) for code, start, end in declined}
         found = self._find(text, self._focus(text))
         reason = f"The fixes of this file do not come to an end and were withdrawn; {_REPORT}"
         endless = self.about(text, "AMP904", reason, min(fixed[-1].span.start, len(text)))
         return self._report(text, text, found, (), [endless])
+
+    def apply(self, text: str, wanted: Callable[[Diagnostic], bool]) -> FileReport:
+        """The report on a text after the fix of the first finding that is ``wanted``, if its proof holds."""
+        found = self._find(text, self._focus(text))
+        one = next((d for d in _shown(text, found) if d.fix and d.fix.edits and wanted(d)), None)
+        if one is None or one.fix is None or _flaw(text, [one.fix], self.paths):
+            return self._report(text, text, found)
+        return FileReport(self.path, text, splice(text, one.fix.edits), (), (one,), part=self.part)
 
     def unusable(self, text: str, code: str, message: str, line: int = 1, column: int = 0) -> FileReport:
         """The report on a text of which nothing can be told but that."""
@@ -111,6 +129,10 @@ class Inspection:
 
     def _path(self, source: SourceText, offset: int) -> str:
         return self.paths[source.file(offset)] if self.others else self.path
+
+    def _wants(self, code: str, source: SourceText, offset: int) -> bool:
+        """Whether findings of a code are wanted in the file there."""
+        return self.settings.enables(code, self._path(source, offset))
 
     def decisions(self, text: str) -> Iterator[tuple[TrainingStep, Decision]]:
         """The training steps, each with what is decided on it."""
@@ -142,13 +164,13 @@ class Inspection:
                 f.severity or rule.severity,
                 f.message,
                 f.notes,
-                f.fix,
+                self.settings.fix(rule.code, f.fix),
             )
             for rule in self.rules
             for subject in subjects
             if isinstance(subject, rule.subject)
             for f in rule.check(subject)
-            if source.file(f.span.start) < self.owned
+            if source.file(f.span.start) < self.owned and self._wants(rule.code, source, f.span.start)
         ]
         return sorted(found, key=lambda d: (d.span, d.code))
 
@@ -213,6 +235,24 @@ class Inspection:
         start = source.offset(self.line, 0)
         return start + len(source.indent(start))
 
+    def _chosen(self, text: str, shown: list[Diagnostic], declined: set[_Key]) -> tuple[list[Fix], list[Diagnostic]]:
+        """The fixes that are to go in now, and what is to say of others; those that nobody wants are ``declined``."""
+        while True:
+            left = [d for d in shown if _key(d) not in declined]
+            chosen, withdrawn = self._provable(text, left)
+            if not chosen or self.ask is None:
+                return chosen, withdrawn
+            refused = [fix for fix in chosen if not self.ask(self._offer(text, fix, left))]
+            agreed = [d for d in left if any(d.fix is fix for fix in chosen) and d.fix not in refused]
+            declined |= {_key(d) for d in left if d.fix in refused}
+            if agreed:  # what holds together with others need not hold without them
+                return self._provable(text, agreed)[0], withdrawn
+
+    def _offer(self, text: str, fix: Fix, found: list[Diagnostic]) -> Offer:
+        finding = next(d for d in found if d.fix is fix)
+        path, place = self.place(finding.span.start, text)
+        return Offer(finding, f"{path}:{place}", self.paths, text, splice(text, fix.edits))
+
     def _provable(self, text: str, shown: list[Diagnostic]) -> tuple[list[Fix], list[Diagnostic]]:
         """Fixes that go in together and pass their proof, and what is to say of those that do not pass."""
         minimum = Applicability.UNSAFE if self.settings.unsafe_fixes else Applicability.SAFE
@@ -240,8 +280,9 @@ class Inspection:
         fixed: Iterable[Diagnostic] = (),
         own: Iterable[Diagnostic] = (),
     ) -> FileReport:
+        found = [d for d in found if d.code != UNUSED]
         own = (*own, *self._unused(after, found), *self._broken(after))
-        own = [d for d in own if not d.code.startswith(self.settings.ignore)]
+        own = [d for d in own if self.settings.reports(d.code, d.path)]
         left = tuple(sorted((*_shown(after, found), *own), key=lambda d: (d.span, d.code)))
         level = Severity[self.settings.fail_level.upper()]
         return FileReport(self.path, before, after, left, tuple(fixed), level, self.part)
@@ -254,18 +295,40 @@ class Inspection:
 
     def _unused(self, text: str, found: list[Diagnostic]) -> Iterator[Diagnostic]:
         """AMP903, for those ignores whose rules have all been asked."""
-        source, settings = SourceText(text), self.settings
-        if self.line is not None or not settings.enables("AMP903"):
+        if self.line is not None:
             return
+        source = SourceText(text)
         for ignore in find_ignores(text):
-            span = ignore.span
-            for code in ignore.codes:
-                if settings.enables(code) and not any(_hidden(source, [ignore], d) for d in found if d.code == code):
-                    message = f"This ignore of `{code}` hides nothing"
-                    yield self.about(text, "AMP903", message, span.start, span.end)
-            all_asked = not (settings.select or settings.ignore)
-            if not ignore.codes and all_asked and not any(_hidden(source, [ignore], d) for d in found):
-                yield self.about(text, "AMP903", "This ignore hides nothing", span.start, span.end)
+            span, path = ignore.span, self._path(source, ignore.span.start)
+            dead = [code for code in ignore.codes or ("",) if self._is_dead(ignore, code, source, found)]
+            if dead and source.file(span.start) < self.owned and self.settings.enables(UNUSED, path):
+                fix = Fix("Remove it", removed(text, ignore, dead))
+                said = self.about(text, UNUSED, _useless(ignore, dead), span.start, span.end)
+                yield replace(said, fix=self.settings.fix(UNUSED, fix))
+
+    def _is_dead(self, ignore: Ignore, code: str, source: SourceText, found: list[Diagnostic]) -> bool:
+        """Whether nothing is hidden by one code of an ignore, or by one without codes (`""`)."""
+        if ignore.kind == "on":
+            return True
+        if code:
+            asked = self._wants(code, source, ignore.span.start)
+        else:  # a bare `noqa` may be there for other tools
+            asked = ignore.kind != "noqa" and not self.settings.chooses
+        here = source.file(ignore.span.start)
+        near = (d for d in found if (not code or d.code == code) and source.file(d.span.start) == here)
+        ranges = [ignore] if ignore.kind == "off" else []  # one that keeps a fix out is of use, too
+        return asked and not any(_hidden(source, [ignore], d) or _reaches(source, ranges, d) for d in near)
+
+
+def _useless(ignore: Ignore, dead: list[str]) -> str:
+    if ignore.kind == "on":
+        return "This `on` ends no range"
+    of = f" of {', '.join(f'`{code}`' for code in dead)}" if dead != [""] else ""
+    return f"This {'range' if ignore.kind == 'off' else 'ignore'}{of} hides nothing"
+
+
+def _key(finding: Diagnostic) -> _Key:
+    return finding.code, finding.span.start, finding.span.end
 
 
 def _hidden(source: SourceText, ignores: Iterable[Ignore], finding: Diagnostic) -> bool:
@@ -274,12 +337,20 @@ def _hidden(source: SourceText, ignores: Iterable[Ignore], finding: Diagnostic) 
 
 
 def _shown(text: str, found: list[Diagnostic]) -> list[Diagnostic]:
-    """The findings that no comment hides."""
+    """The findings that no comment hides; a fix that would change a range that is off is none."""
     ignores = find_ignores(text)
     if not ignores:
         return found
     source = SourceText(text)
-    return [finding for finding in found if not _hidden(source, ignores, finding)]
+    ranges = [ignore for ignore in ignores if ignore.kind == "off"]
+    shown = [finding for finding in found if not _hidden(source, ignores, finding)]
+    return [replace(each, fix=None) if _reaches(source, ranges, each) else each for each in shown]
+
+
+def _reaches(source: SourceText, ranges: Iterable[Ignore], finding: Diagnostic) -> bool:
+    edits = finding.fix.edits if finding.fix else ()
+    lines = [source.line(edit.span.start) for edit in edits]
+    return any(each.hides(line, finding.code) for each in ranges for line in lines)
 
 
 def _edits(fixes: Iterable[Fix]) -> list[Edit]:

@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from functools import cache, lru_cache
 
-from ampify.config import ConfigError, Settings
+from ampify.config import Settings
 from ampify.diagnostic import TOOL_CODES
 from ampify.index import NEEDS
 from ampify.needs import STEP
 from ampify.source import code, files
 from ampify.source.needles import Screen
 
-_OWN = b"ampify:"
-"""A comment for ampify itself, which may be of no use (AMP903)."""
+_OWN = re.compile(r"ampify:|noqa[^\n]*AMP\d", re.I)
+"""A comment for ampify, which may be of no use (AMP903); it is looked for where there is one of these words."""
+_OWN_WORDS = ("ampify:", "noqa", "NOQA")
 _IDLE_SINCE = (1, 10)
 """The first PyTorch with `torch.autocast`; for an older one, even that it is switched off is a finding."""
 
 
+def codes() -> tuple[str, ...]:
+    """Every code that there is."""
+    return (*TOOL_CODES, *(code for _, found in NEEDS for code in found))
+
+
 @cache
-def of_rules(select: tuple[str, ...] = (), ignore: tuple[str, ...] = ()) -> Screen:
-    """The screen of the rules that are enabled; raises `ConfigError` for codes that there are not."""
-    codes = (*TOOL_CODES, *(code for _, found in NEEDS for code in found))
-    for prefix in (*select, *ignore):
-        if not any(code.startswith(prefix) for code in codes):
-            raise ConfigError(f"no code begins with `{prefix}`; `ampify rules` lists them")
-    settings = Settings(select, ignore)
-    return Screen(needs for needs, found in NEEDS if any(map(settings.enables, found)))
+def of_rules(settings: Settings | None = None) -> Screen:
+    """The screen of the rules that are enabled; without settings, of all."""
+    return Screen(needs for needs, found in NEEDS if settings is None or any(map(settings.enables, found)))
 
 
 @cache
@@ -37,19 +39,26 @@ def of_steps() -> Screen:
 
 def may_matter(raw: bytes, screen: Screen) -> bool:
     """Whether the bytes of a file can hold a finding."""
-    return files.matters(raw) and (_OWN in raw or screen.may_find(raw))
+    if not files.matters(raw):
+        return False
+    own = any(word.encode() in raw for word in _OWN_WORDS) and _is_own(raw.decode("utf-8", "replace"))
+    return own or screen.may_find(raw)
 
 
 def matters(texts: Iterable[str], screen: Screen, target: tuple[int, int] | None) -> bool:
     """Whether the code of files that are looked at together can hold a finding; so can what does not parse."""
     found = [*texts]
-    if any(_OWN.decode() in text for text in found):
+    if any(map(_is_own, found)):
         return True
     said = [_said(text) for text in found]
     words = "".join(each for each in said if each is not None)
     if target is not None and target < _IDLE_SINCE:
         words = words.replace(code.IDLE, "torch.autocast(")
     return None in said or screen.finds(words)
+
+
+def _is_own(text: str) -> bool:
+    return any(word in text for word in _OWN_WORDS) and _OWN.search(text) is not None
 
 
 @lru_cache(64)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ampify.diagnostic import Diagnostic, Note
+from ampify.diagnostic import Diagnostic, Elsewhere, Note
 from ampify.inspection import FileReport
 from ampify.source.document import Document
 from ampify.source.edits import Fix
@@ -104,8 +104,12 @@ def _note(note: Note, found: Diagnostic, source: SourceText, number: int, paths:
     start = source.files[other].start
     if other == number:
         return Note(note.message, _shifted(note.span, start))
-    line = source.line(note.span.start) - source.line(start) + 1
-    return Note(f"{note.message} ({paths[other]}:{line})", _shifted(found.span, source.files[number].start))
+    ends = [
+        (source.line(at) - source.line(start) + 1, source.column(at) + 1) for at in (note.span.start, note.span.end)
+    ]
+    there = Elsewhere(str(paths[other]), *ends)
+    own = _shifted(found.span, source.files[number].start)
+    return Note(f"{note.message} ({paths[other]}:{there.start[0]})", own, there)
 
 
 def _own(fix: Fix, source: SourceText, number: int) -> Fix:

@@ -1,5 +1,8 @@
 """Writes the indexes of the rules: ``rules/README.md`` for people, from the rules and their pages, and
-``ampify/index.py``, which tells what they need a file to say. ``--check`` only compares."""
+``ampify/index.py``, which tells what they need a file to say. ``--check`` only compares.
+
+New codes are added to ``docs/codes.txt``, from which none is ever taken out.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,14 @@ import re
 import sys
 from pathlib import Path
 
+from ampify.diagnostic import TOOL_CODES
 from ampify.rule import Rule, load
 from ampify.rules import FOLDER
 from ampify.source.needles import Needs
 
 README = FOLDER / "README.md"
 INDEX = Path(__file__).parents[1] / "ampify" / "index.py"
+CODES = Path(__file__).parents[1] / "docs" / "codes.txt"
 HEAD = """\
 # The rules
 
@@ -72,8 +77,18 @@ def needs() -> str:
     return f"{NEEDS_HEAD}{rows})\n"
 
 
+def codes(text: str) -> str:
+    """The list of all codes, with those that are new."""
+    lines = text.splitlines()
+    head, known = [line for line in lines if line.startswith("#")], [line for line in lines if line.startswith("AMP")]
+    used = {line.split()[0] for line in known}
+    names = {code: row.name for table in (load(), TOOL_CODES) for code, row in table.items()}
+    new = [f"{code} {name}" for code, name in names.items() if code not in used]
+    return "\n".join([*head, *sorted([*known, *new])]) + "\n"
+
+
 def main() -> int:
-    wanted = {README: index(), INDEX: needs()}
+    wanted = {README: index(), INDEX: needs(), CODES: codes(CODES.read_text("utf-8"))}
     if "--check" in sys.argv[1:]:
         return int(any(path.read_text("utf-8") != text for path, text in wanted.items()))
     for path, text in wanted.items():

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from types import ModuleType, SimpleNamespace
 
 import pytest
+from hypothesis import settings
 
 from ampify import screen
 from ampify.diagnostic import Note, Severity
@@ -17,6 +18,9 @@ from ampify.model.graph import Graph
 from ampify.rule import Finding, Rule
 from ampify.source.edits import Applicability, Edit, Fix
 from ampify.source.text import Span
+
+settings.register_profile("busy", deadline=None)  # how long an example takes is the machine's business
+settings.load_profile("busy")
 
 NEEDLE = "import torch\n"
 

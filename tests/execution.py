@@ -48,14 +48,17 @@ class Trace:
     """How often an enabled autocast region was entered."""
 
 
-def run(text: str, mode: str = "original", dtype: torch.dtype | None = None) -> Trace:
-    """Run a script's text as ``__main__``. ``dtype`` overrides the autocast dtype in the mode ``full``."""
+def run(text: str, mode: str = "original", dtype: torch.dtype | None = None, scale: float = 2.0**4) -> Trace:
+    """Run a script's text as ``__main__``. ``dtype`` overrides the autocast dtype in the mode ``full``.
+
+    ``scale`` is the first one of a scaler.
+    """
     assert mode in MODES, mode
     trace = Trace()
     namespace = {"__name__": "__main__", "__file__": "script.py"}
     code = compile(text, "script.py", "exec")
     stdout = io.StringIO()
-    with _quiet_machine(stdout) as warned, _recording(trace), _replaced(mode, trace, dtype):
+    with _quiet_machine(stdout) as warned, _recording(trace), _replaced(mode, trace, dtype, scale):
         exec(code, namespace)
     trace.log = list(namespace.get("log", ()))
     trace.stdout = stdout.getvalue()
@@ -132,12 +135,12 @@ def _bits(tensor: torch.Tensor) -> bytes:
 
 
 @contextlib.contextmanager
-def _replaced(mode: str, trace: Trace, dtype: torch.dtype | None) -> Iterator[None]:
+def _replaced(mode: str, trace: Trace, dtype: torch.dtype | None, scale: float) -> Iterator[None]:
     if mode in ("original", "off"):
         yield
         return
     autocast = _forced_autocast(mode == "full", trace, dtype)
-    scaler = _forced_scaler()
+    scaler = _forced_scaler(scale)
     with contextlib.ExitStack() as stack:
         for module in (torch, torch.amp, torch.amp.autocast_mode, torch.cuda.amp, torch.cpu.amp):
             stack.enter_context(mock.patch.object(module, "autocast", autocast))
@@ -149,12 +152,12 @@ def _replaced(mode: str, trace: Trace, dtype: torch.dtype | None) -> Iterator[No
         yield
 
 
-def _forced_scaler() -> type:
+def _forced_scaler(scale: float) -> type:
     class ForcedScaler(torch.amp.GradScaler):
         """Enabled on the CPU, whatever the script asked for; the scale doubles at every update."""
 
         def __init__(self, *args, **kwargs):
-            super().__init__("cpu", init_scale=2.0**4, growth_interval=1, enabled=True)
+            super().__init__("cpu", init_scale=scale, growth_interval=1, enabled=True)
 
     return ForcedScaler
 

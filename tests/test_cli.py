@@ -208,11 +208,10 @@ def test_a_bad_config_names_the_nearest_key(folder):
 def test_steps(folder):
     write(folder, "def step_a():\n    loss.backward()\n")
     assert run("steps", ".").stdout == (
-        "train.py:2 step_a: convert (AMP806)\n"
+        "LINE  IN      MODEL  OPTIMIZER  LOSS  DECISION\n"
+        "train.py\n"
+        "2     step_a  model  optimizer  loss  convert (AMP806)\n"
         "    It is a float32 training step\n"
-        "    model      model\n"
-        "    optimizer  optimizer\n"
-        "    loss       loss\n"
         "1 training step\n"
     )
     assert json.loads(run("steps", ".", "--output-format", "json").stdout)[0]["optimizers"] == ["optimizer"]

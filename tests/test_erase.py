@@ -590,6 +590,23 @@ def compound(blocks: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     return st.lists(nested | STATEMENTS, min_size=1, max_size=4).map("\n".join)
 
 
+def test_comments_of_what_goes_move_with_the_block_around() -> None:
+    left = erase_text(
+        """\
+import torch
+scaler = torch.GradScaler()
+with torch.autocast("cuda"):
+    call()
+    if flag:
+        scaler.unscale_(opt)  # one
+    if flag:
+        if flag:
+            scaler.unscale_(opt)  # two
+"""
+    )
+    assert left == "import torch\ncall()\n# one\n# two\n"
+
+
 @given(st.recursive(STATEMENTS, compound, max_leaves=12))
 def test_any_nesting(body: str) -> None:
     text = f"import torch\nscaler = torch.GradScaler()\n{body}\n"

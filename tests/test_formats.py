@@ -17,6 +17,7 @@ from conftest import NEEDLE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from junitparser import Error, Failure, JUnitXml, Skipped
+from markdown_it import MarkdownIt
 
 from ampify.cli import main
 from ampify.cli.output import FORMATS, PROSE
@@ -199,6 +200,32 @@ class TestSarif:
         assert rule["help"]["text"] == run("explain", "AMP102").stdout
         assert rule["shortDescription"]["text"].startswith("`torch.cuda.amp.GradScaler` is the old")
 
+    def test_nothing_that_is_quoted_is_a_link_or_a_placeholder(self):
+        log = json.loads(rendered("sarif", told("`steps[0](x)` and `{0}` and `a[0]` {x}")))
+        text = log["runs"][0]["results"][0]["message"]["text"]
+        assert text == r"`steps\[0](x)` and `{{0}}` and `a[0]` {x}"
+
+    def test_a_note_on_another_file_leads_there(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        step = (
+            "    for x in loader:\n        optimizer.zero_grad()\n"
+            "        loss = torch.nn.functional.mse_loss(model(x), x)\n"
+            "        loss.backward()\n        optimizer.step()\n"
+        )
+        (tmp_path / "steps.py").write_text(f"import torch\n\n\ndef train(model, loader, optimizer):\n{step}")
+        (tmp_path / "main.py").write_text(
+            "import torch\nfrom steps import train\n\nmodel = torch.nn.Linear(4, 1).cuda()\n"
+            "optimizer = torch.optim.SGD(model.parameters(), lr=0.1)\ntrain(model, [], optimizer)\n"
+        )
+        (result,) = sarif()["results"]
+        assert result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] == "steps.py"
+        (related,) = (each["physicalLocation"] for each in result["relatedLocations"])
+        assert (related["artifactLocation"]["uri"], related["region"]["startLine"]) == ("main.py", 5)
+
+    def test_where_to_read_on(self, folder):
+        write(folder / "a.py", "old\n")
+        assert urlsplit(sarif()["tool"]["driver"]["informationUri"]).scheme == "https"
+
 
 @pytest.mark.parametrize("code", [*load(), *TOOL_CODES])
 def test_every_rule_is_described_within_what_github_takes(code):
@@ -338,6 +365,49 @@ class TestRdjson:
         assert [len(found["suggestions"]) for found in rdjson()] == [1, 0, 0]
 
 
+def cells(markdown):
+    """The rows of the tables, as the text that a reader sees."""
+    tokens = MarkdownIt("commonmark").enable("table").parse(markdown)
+    assert not any(token.type == "html_block" for token in tokens)
+    rows = [[]]
+    for token in tokens:
+        if token.type == "tr_open":
+            rows.append([])
+        elif token.type == "inline":
+            assert {child.type for child in token.children} <= {
+                "text",
+                "text_special",
+                "code_inline",
+                "strong_open",
+                "strong_close",
+            }
+            rows[-1].append("".join(child.content for child in token.children))
+    return rows[1:]
+
+
+class TestMarkdown:
+    def test_a_table(self, folder):
+        write(folder / "a.py", "old\nsick\n")
+        text = output("markdown")
+        assert text.startswith("### ampify: 2 findings in 1 file\n")
+        assert cells(text) == [
+            ["severity", "where", "finding", "fix"],
+            ["warning", "a.py:2:1", "AMP801 old is old", "Use new"],
+            ["info", "a.py:3:1", "AMP803 sick is old", "Use cured"],
+        ]
+
+    def test_what_could_not_be_read_is_told(self, folder):
+        assert "**error**: missing.py" in output("markdown", "missing.py")
+
+    @given(st.text("ab |`<>&*_[]()!\\~#\n", max_size=20))
+    @settings(max_examples=100)
+    def test_whatever_is_quoted_is_shown(self, message):
+        row = cells(rendered("markdown", told(message)))[1]
+        kept = " ".join(message.split())
+        assert len(row) == 4
+        assert row[2].replace("`", "").split() == f"AMP903 {kept}".replace("`", "").split()
+
+
 class TestJsonLines:
     def test_a_line_for_each_finding(self, folder):
         write(folder / "a.py", MANY)
@@ -368,7 +438,7 @@ class TestGrouped:
 
 
 class TestNotebook:
-    """The lines of the file mean nothing: the cell is named, and no fix replaces a place in the file."""
+    """The cell is named, the line is that of the file as it is stored, and no fix replaces a place in the file."""
 
     @pytest.fixture(autouse=True)
     def cells(self, folder):
@@ -379,14 +449,27 @@ class TestNotebook:
         shown = output(form)
         assert "cell 2:2:1" in shown or '"cell": 2' in shown
 
-    def test_no_place_in_the_file_is_claimed(self):
+    def test_no_fix_replaces_a_place_in_the_file(self):
         (result,), (found,) = sarif()["results"], rdjson()
-        assert result["locations"][0]["physicalLocation"]["region"] == {"startLine": 1}
         assert result["locations"][0]["logicalLocations"][0]["name"] == "cell 2"
         assert result["fixes"] == found["suggestions"] == []
         assert found["location"] == {"path": "n.ipynb"}
+
+    @pytest.mark.parametrize("indent", [None, 1])
+    @pytest.mark.parametrize(
+        "source", ["%%time\nx = 1\nold\n", ["%%time\n", "x = ", "1\n", "old"], ["%%time\nx = 1\n", "old\n"]]
+    )
+    def test_the_line_is_the_one_it_is_stored_in(self, folder, indent, source):
+        file = folder / "n.ipynb"
+        cells = [{"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None, "source": each}
+                 for each in (["import torch\n"], source)]  # fmt: skip
+        file.write_text(json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}, indent=indent))
+        line = next(n for n, text in enumerate(file.read_text().splitlines(), 1) if "old" in text)
+        (result,), (issue,) = sarif()["results"], gitlab()
+        assert result["locations"][0]["physicalLocation"]["region"] == {"startLine": line}
+        assert issue["location"]["lines"] == {"begin": line, "end": line}
         ((_, properties, _),) = annotations(output("github"))
-        assert "line" not in properties
+        assert properties["line"] == str(line)
 
 
 def test_a_block_of_markdown_has_no_fix_for_its_file(folder):

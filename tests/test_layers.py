@@ -9,8 +9,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = [
-    "source", "needs", "index", "config", "syntax", "model", "rewrite", "diagnostic", "rule", "rules", "screen",
-    "shelf", "inspection", "together", "cache", "engine", "report", "cli", "__main__",
+    "source", "needs", "index", "toml_files", "pins", "selection", "config", "schema", "syntax", "model", "rewrite",
+    "diagnostic", "offer", "rule", "rules", "screen", "shelf", "inspection", "together", "cache", "engine", "review",
+    "report", "server", "cli", "__main__",
 ]  # fmt: skip
 LOOKED_UP = {("rule", "rules")}  # `rule.load` looks the folder up when it is called
 MODULES = sorted([*(ROOT / "ampify").rglob("*.py"), *(ROOT / "rules").glob("*.py")])

@@ -173,7 +173,7 @@ program = st.lists(statement, min_size=1, max_size=5).map("\n".join)
 
 
 @given(program)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_generated_programs_agree_with_libcst(text: str) -> None:
     try:
         compile(text, "generated", "exec")
@@ -269,3 +269,16 @@ def test_spell(text: str, path: str, spelled: str | None) -> None:
 def test_taken(text: str, taken: bool) -> None:
     module = cst.parse_module(text)
     assert Names([module]).taken("scaler", [at(module)]) is taken
+
+
+def test_a_name_that_others_bind_is_taken_where_it_is_used():
+    module = cst.parse_module(
+        "def train():\n    scaler.update()\n    x.other = f(another=1)\n\n\ndef serve():\n    pass\n"
+    )
+    train, serve = module.body
+    names = Names([module])
+    assert names.taken("scaler", [train])
+    assert names.taken("scaler", [module])
+    assert not names.taken("scaler", [serve])
+    assert not names.taken("other", [train])
+    assert not names.taken("another", [train])

@@ -145,7 +145,7 @@ for i in range(6):
 
 @pytest.mark.parametrize("place", ["first", "guard"])
 def test_updates_before_a_jump_whose_gradients_are_cleared(place: str):
-    lines = {"first": "pass", "guard": "pass", "last": "pass", place: "opt_d.zero_grad()"}
+    lines = {"first": "pass", "guard": "pass", "last": "opt_d.zero_grad()", place: "opt_d.zero_grad()"}
     text = MADE.format(disc="disc.parameters()") + GUARDED.format(**lines)
     assert _scaler_lines(text, ("continue",)) == [
         "scaler.unscale_(opt_d)",

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 import pytest
 import torch
+import torch._functorch.config as config
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -196,3 +197,26 @@ def test_checkpoints_recompute_under_autocast(reentrant: bool) -> None:  # AMP51
 @pytest.mark.parametrize("kind", ["xpu", "mps"])
 def test_other_devices_have_no_amp(kind: str) -> None:  # AMP709
     assert not hasattr(getattr(torch, kind), "amp")
+
+
+def in_float32(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    with torch.autocast("cpu", enabled=False):
+        return x.float() @ weight
+
+
+def scaled_gradient(product: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> torch.Tensor:
+    weight = torch.ones(2, 2, requires_grad=True)
+    with torch.autocast("cpu", dtype=torch.float16):
+        out = product(torch.ones(1, 2), weight)
+    (out.sum() * 2.0**17).backward()
+    assert weight.grad is not None
+    return weight.grad
+
+
+@pytest.mark.parametrize(("setting", "finite"), [("same_as_forward", False), ("off", True)])
+def test_a_compiled_backward_runs_under_the_autocast_of_its_forward(setting: str, finite: bool) -> None:
+    assert scaled_gradient(in_float32).isfinite().all()
+    torch.compiler.reset()
+    with config.patch(backward_pass_autocast=setting):
+        gradient = scaled_gradient(torch.compile(in_float32, backend="aot_eager"))
+    assert bool(gradient.isfinite().all()) is finite

@@ -215,3 +215,17 @@ def test_a_dict_is_not_refused() -> None:
 
 def test_a_scaler_that_is_off_checks_no_numbers() -> None:
     assert not Scaler("cpu", growth_factor=1.0, enabled=False).is_enabled()
+
+
+def test_a_vector_in_float16_overflows_where_a_single_loss_does_not() -> None:
+    losses = torch.full((2,), 2.0, dtype=torch.float16)
+    scaler = Scaler("cpu", init_scale=65536.0)
+    assert scaler.scale(losses).dtype == torch.float16
+    assert scaler.scale(losses).mean().isinf()
+    assert float(scaler.scale(losses.mean())) == 131072.0
+
+
+def test_a_scaler_for_cuda_is_off_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.warns(UserWarning, match="enabled, but CUDA is not available"):
+        assert not Scaler("cuda").is_enabled()

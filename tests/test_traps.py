@@ -73,6 +73,36 @@ for x, y in data:
     log.append(loss.item())
 """
 
+GRAPH = """\
+import torch_geometric.transforms as T
+from torch_geometric.datasets import Planetoid
+from torch_geometric.nn import GCN2Conv
+{kernels}
+
+graph = Planetoid("data", "Cora", transform=T.Compose([T.NormalizeFeatures(), T.ToSparseTensor()]))[0].to(device)
+
+
+class Deep(Net):
+    def __init__(self):
+        super().__init__()
+        self.convs = nn.ModuleList([GCN2Conv(4, 0.1) for _ in range(2)])
+
+    def forward(self, x, matrix):
+        x = first = super().forward(x)
+        for conv in self.convs:
+            x = conv(x, first, matrix).relu()
+        return x
+
+
+deep = Deep().to(device)
+opt = torch.optim.SGD(deep.parameters(), lr=0.1)
+for _ in range(4):
+    opt.zero_grad()
+    loss = F.cross_entropy(deep(graph.x, graph.adj_t), graph.y)
+    loss.backward()
+    opt.step()
+"""
+
 REFUSED = {
     "a normalization whose weight is filled in from outside": (
         "AMP021",
@@ -99,6 +129,21 @@ for x, y in data:
     opt.step()
 """,
     ),
+    "a module of a library that wants equal dtypes": (
+        "AMP021",
+        """\
+from torch_geometric.nn import HGTConv, Linear
+
+conv = HGTConv(8, 4, metadata, heads=2).to(device)
+opt = torch.optim.SGD(conv.parameters(), lr=0.1)
+for x, y in data:
+    opt.zero_grad()
+    loss = F.cross_entropy(conv({"paper": x}, edges)["paper"], y)
+    loss.backward()
+    opt.step()
+""",
+    ),
+    "a graph of a library in a sparse layout": ("AMP021", GRAPH.format(kernels="")),
     "a sparse matrix that is multiplied": (
         "AMP021",
         """\
@@ -1198,3 +1243,11 @@ for x in torch.ones(4, 3, 2).cuda():
 """
     assert not check_text(fix_text(text, Settings())[0], Settings(select=("AMP021",)))
     assert "AMP021" not in [finding.code for finding in check_text(text, Settings())]
+
+
+@pytest.mark.parametrize("kernels", ["import torch_sparse", "from torch_geometric.typing import WITH_TORCH_SPARSE"])
+def test_a_graph_of_a_library_with_kernels_of_its_own(kernels: str):
+    """`torch_sparse` casts the values of a matrix to the dtype of what they are multiplied with."""
+    used = f"{kernels}\nassert {kernels.rpartition(' ')[2]}"
+    _, left = fix_text(HEAD + GRAPH.format(kernels=used), Settings())
+    assert left == []

@@ -179,3 +179,7 @@ def test_who_gives_the_optimizer_is_named(tmp_path: Path, name: str, text: str, 
     (tmp_path / name).write_text(text)
     found = Inspection(str(tmp_path / "training.py"), Settings(), tuple(load().values())).look(GIVEN).diagnostics
     assert [(d.code, words in d.message) for d in found] == [("AMP017", True)], found
+
+
+def test_a_value_that_is_part_of_itself_is_not_followed_for_ever() -> None:
+    assert not run_by_last(flow("def go(x):\n    go(x[0])\n    x()\n"))

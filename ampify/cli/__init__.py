@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
@@ -14,9 +14,14 @@ import click
 
 from ampify import __version__
 from ampify.cli.output import FORMATS, Output
-from ampify.cli.shared import ConfigErrors, given, parsed
+from ampify.cli.review import OPTIONAL, Review, WithScript, exclusive
+from ampify.cli.review import options as reviewing
+from ampify.cli.server import server
+from ampify.cli.settings import listed_files, listed_settings, rules_options, settings
+from ampify.cli.shared import ConfigErrors, parsed, told
 from ampify.cli.verify import verify
-from ampify.config import CHOICES, ConfigError, Lookup, parse_codes, parse_torch
+from ampify.config import CHOICES, ConfigError, Lookup
+from ampify.source.codes import current
 
 PATHS = click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path, allow_dash=True))
 _ALLOCATIONS = 200_000
@@ -27,6 +32,8 @@ class CheckByDefault(click.Group):
     """`ampify PATH` is `ampify check PATH`; a word that is a command is the command."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        own = args.index("--") if "--" in args else len(args)
+        args = [f"{arg}=" if arg in OPTIONAL else arg for arg in args[:own]] + args[own:]
         if args and args[0] not in {*self.commands, "--help", "-h", "--version"}:
             args = ["check", *args]
         return super().parse_args(ctx, args)
@@ -41,27 +48,13 @@ def _place(value: str) -> Any:
     return Wanted(Path(match["path"]), int(match["line"]), int(match["cell"]) if match["cell"] else None)
 
 
-def _settings(command: Callable[..., None]) -> Callable[..., None]:
-    """The options that `check` and `steps` share."""
-    for option in (
-        click.option(
-            "--step",
-            metavar="FILE:LINE",
-            callback=parsed(_place),
-            help="Only the training step there; in a notebook FILE:cell N:LINE.",
-        ),
-        click.option("--dtype", type=click.Choice(CHOICES["dtype"]), help="What to compute in; float16 by default."),
-        click.option("--device", type=click.Choice(CHOICES["device"]), help="Which steps to convert; auto by default."),
-        click.option(
-            "--target-torch",
-            metavar="2.X",
-            callback=parsed(parse_torch),
-            help="The oldest torch the code is for; by default what the project pins, else the newest.",
-        ),
-        click.option("--config", type=click.Path(path_type=Path), help="A TOML file, in place of the nearest one."),
-    ):
-        command = option(command)
-    return command
+def _step(command: Callable[..., None]) -> Callable[..., None]:
+    return click.option(
+        "--step",
+        metavar="FILE:LINE",
+        callback=parsed(_place),
+        help="Only the training step there; in a notebook FILE:cell N:LINE.",
+    )(command)
 
 
 def _cached(command: Callable[..., None]) -> Callable[..., None]:
@@ -85,56 +78,75 @@ def main() -> None:
 
 
 main.add_command(verify)
+main.add_command(server)
 
 
-@main.command()
+@main.command(cls=WithScript)
 @PATHS
 @click.option("--fix", is_flag=True, help="Apply safe fixes.")
 @click.option("--unsafe-fixes", is_flag=True, default=None, help="With --fix or --diff: unsafe ones too.")
 @click.option("--diff", is_flag=True, help="Print what --fix would change, write nothing.")
-@click.option("--select", metavar="CODES", callback=parsed(parse_codes), help="Only these, such as AMP1,AMP206.")
-@click.option("--ignore", metavar="CODES", callback=parsed(parse_codes), help="All but these.")
+@rules_options
 @click.option("--fail-level", type=click.Choice(CHOICES["fail_level"]), help="The least severity that exits with 1.")
-@_settings
+@_step
+@reviewing
+@settings
 @click.option("--output-format", metavar="FORMAT", type=click.Choice(FORMATS), default="text", show_default=True,
               help=", ".join(FORMATS) + ".")  # fmt: skip
 @click.option("-o", "--output-file", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False),
               help="Write the report to FILE, not to standard output.")  # fmt: skip
 @click.option("--statistics", is_flag=True, help="Count the findings of each rule instead of listing them.")
 @click.option("--show-fixes", is_flag=True, help="List what was fixed, file by file.")
+@click.option("--show-files", is_flag=True, help="List the files that would be looked at, and do nothing else.")
+@click.option("--show-settings", is_flag=True, help="Print the settings for the first file, and do nothing else.")
 @click.option("-q", "--quiet", is_flag=True, help="Print the findings and nothing else.")
 @click.option("-v", "--verbose", is_flag=True, help="Also tell which files are looked at, and how long it takes.")
 @click.option("--exit-zero", is_flag=True, help="Exit with 0 even if findings remain.")
 @_cached
 @click.option("--stdin-filename", type=click.Path(path_type=Path), help="The name of the source given as PATH `-`.")
+@click.pass_context
 def check(
-    paths: tuple[Path, ...], *, fix: bool, diff: bool, output_format: str, output_file: Path | None, statistics: bool,
-    show_fixes: bool, quiet: bool, verbose: bool, exit_zero: bool, stdin_filename: Path | None, step: Any,
-    config: Path | None, no_cache: bool, cache_dir: Path | None, **options: Any,
+    ctx: click.Context, paths: tuple[Path, ...], *, fix: bool, diff: bool, output_format: str,
+    output_file: Path | None, statistics: bool, show_fixes: bool, show_files: bool, show_settings: bool, quiet: bool,
+    verbose: bool, exit_zero: bool, stdin_filename: Path | None, step: Any, lookup: Lookup, review: Review,
+    no_cache: bool, cache_dir: Path | None,
 ) -> None:  # fmt: skip
     """Find, lint, and with --fix convert and mend. `-` reads standard input."""
     from ampify import engine
 
-    form = "statistics" if statistics else "diff" if diff else output_format
-    output = Output(form, output_file, show_fixes, quiet, verbose)
-    mode = engine.Mode.DIFF if diff else engine.Mode.WRITE if fix else engine.Mode.REPORT
-    run = engine.Run(Lookup(given(options), config), mode, step)
     filtering = Path("-") in paths
+    exclusive([*told(ctx), *(["stdin"] if filtering else [])])
+    output = Output("statistics" if statistics else "diff" if diff else output_format, output_file, show_fixes, quiet,
+                    verbose)  # fmt: skip
+    run = engine.Run(lookup, _mode(diff=diff, write=fix or review.add_ignore is not None), step)
     if filtering and len(paths) > 1:
         raise click.UsageError("`-` stands alone")
     with ConfigErrors():
-        report = (
-            _filter(stdin_filename or Path("stdin.py"), run)
-            if filtering
-            else engine.check(paths, run, output.track, None if no_cache else _cache(cache_dir, options, config))
-        )
+        if show_files or show_settings:
+            _list(listed_files(paths) if show_files else listed_settings(paths, lookup))
+            return
+        if filtering:
+            paths = (stdin_filename or Path("stdin.py"),)
+        cache = None if no_cache or filtering else _cache(cache_dir, lookup)
+        found = _filter(paths[0], run) if filtering else review.run(paths, run, output.track, cache)
+        report, said = review.report(found, paths, run, lookup)
     findings = sys.stderr if filtering and fix and not diff else sys.stdout
-    _exit(_told(report, output, findings), exit_zero=exit_zero)
+    report = _told(report, output, findings)
+    for line in () if quiet else said:
+        click.echo(f"ampify: {line}", err=True)
+    _exit(report, exit_zero=exit_zero)
+
+
+def _mode(*, diff: bool, write: bool) -> Any:
+    from ampify.engine import Mode
+
+    return Mode.DIFF if diff else Mode.WRITE if write else Mode.REPORT
 
 
 @main.command()
 @PATHS
-@_settings
+@_step
+@settings
 @click.option(
     "--output-format",
     "--format",
@@ -148,15 +160,14 @@ def steps(
     *,
     output_format: str,
     step: Any,
-    config: Path | None,
-    **options: Any,
+    lookup: Lookup,
 ) -> None:
     """List the training steps: where, what trains what, what is decided and why."""
     from ampify import engine
     from ampify.report import steps as listing
 
     with ConfigErrors():
-        rows, report = engine.steps(paths, engine.Run(Lookup(given(options), config), step=step), Output().track)
+        rows, report = engine.steps(paths, engine.Run(lookup, step=step), Output().track)
     listing.render(rows, sys.stdout, output_format)
     if report.files:
         Output("concise").write(report, sys.stderr)
@@ -191,7 +202,7 @@ def explain(code: str) -> None:
 
     names = {known: row.name for table in (load(), TOOL_CODES) for known, row in table.items()}
     for known, name in names.items():
-        if code.lower() in {known.lower(), name}:
+        if current(code) == known or code.lower() == name:
             return _page(page(known))
     raise click.UsageError(f"there is no rule `{code}`; `ampify rules` lists them")
 
@@ -207,12 +218,11 @@ def rules() -> None:
         click.echo(f"{code}  {severity.name.lower():<7}  {name}")
 
 
-def _cache(folder: Path | None, options: dict[str, Any], config: Path | None) -> Any:
+def _cache(folder: Path | None, lookup: Lookup) -> Any:
     from ampify.cache import Cache, home
 
-    stamp = None if config is None else [str(config), config.read_bytes().hex() if config.is_file() else None]
     place = folder or home(Path.cwd())
-    return None if place is None else Cache(place, [given(options), stamp])
+    return None if place is None else Cache(place, repr(lookup), lookup.files)
 
 
 @main.command()
@@ -226,6 +236,15 @@ def clean(cache_dir: Path | None) -> None:
     click.echo(
         f"Removed {folder}" if folder is not None and remove(folder) else "There was nothing to remove", err=True
     )
+
+
+def _list(lines: Iterable[str]) -> None:
+    try:
+        for line in lines:
+            click.echo(line)
+    except OSError as error:
+        click.echo(f"ampify: {error.filename}: {error.strerror}", err=True)
+        sys.exit(2)
 
 
 def _filter(name: Path, run: Any) -> Any:

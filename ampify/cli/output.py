@@ -15,7 +15,7 @@ import click
 
 PROSE = ("text", "concise", "grouped")
 """What people read; a summary stands below it."""
-FORMATS = (*PROSE, "json", "json-lines", "sarif", "github", "gitlab", "junit", "rdjson")
+FORMATS = (*PROSE, "json", "json-lines", "sarif", "github", "gitlab", "junit", "rdjson", "markdown")
 _LONG = 30
 """Files; with fewer, a progress bar would only flicker."""
 

@@ -32,3 +32,8 @@ class ConfigErrors:
 
 def given(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
+
+
+def told(ctx: click.Context) -> list[str]:
+    """The options that were given on the command line."""
+    return [name for name in ctx.params if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE]

@@ -25,7 +25,7 @@ from ampify.model.step import (
 from ampify.source.text import Span
 from ampify.syntax import blocks
 from ampify.syntax.blocks import Function
-from ampify.syntax.walk import children, is_none, keyword, walk
+from ampify.syntax.walk import children, dotted, is_none, keyword, walk
 
 
 class Acts:
@@ -37,17 +37,26 @@ class Acts:
         self.gradients = Gradients(self.flow)
         self._own_steps = {*self._optimizers()}
         self.direct: dict[Function, list[Act]] = {
-            f: [] if f in self._own_steps else [*self._acts(f)] for f in self.flow.functions
+            f: [] if f in self._own_steps or self.tree.module(f) in self._foreign else [*self._acts(f)]
+            for f in self.flow.functions
         }
         self._carriers = {f for f, acts in self.direct.items() if any(_binding(a) for a in acts)}
 
+    @cached_property
+    def _foreign(self) -> set[cst.Module]:
+        """The files that import another framework with a `backward`, and not PyTorch."""
+        roots: dict[cst.Module, set[str]] = {}
+        imports: list[cst.Import | cst.ImportFrom] = [*self.tree.all(cst.Import), *self.tree.all(cst.ImportFrom)]
+        for node in imports:
+            roots.setdefault(self.tree.module(node), set()).update(_roots(node))
+        return {m for m, found in roots.items() if found & words.OTHER_FRAMEWORKS and "torch" not in found}
+
     def calls(self, function: Function) -> Iterator[tuple[cst.Call, cst.FunctionDef]]:
         """Calls in ``function`` to functions of the file that hold acts, themselves or further down."""
-        for node in self.flow.body[function]:
-            if isinstance(node, cst.Call):
-                for callee in self._called(node):
-                    if callee in self.carrying:
-                        yield node, callee
+        for call in self.flow.calls_in[function]:
+            for callee in self._called(call):
+                if callee in self.carrying:
+                    yield call, callee
 
     def _called(self, call: cst.Call) -> Iterator[cst.FunctionDef]:
         """The function that a call runs, and a closure given to ``optimizer.step``."""
@@ -216,10 +225,11 @@ class Acts:
         name = func.attr.value if isinstance(func, cst.Attribute) else func.value if isinstance(func, cst.Name) else ""
         if isinstance(self.flow.names.parent[call], cst.Expr) and self._hands_over(call):
             return True
-        given = any(
+        if "clip" not in name or "grad" not in name or self.flow.callee(call) is not None:
+            return False
+        return any(
             self.roles.of(a.value) in (Role.MODULE, Role.OPTIMIZER) or [*self.modules(a.value)] for a in call.args
         )
-        return "clip" in name and "grad" in name and given and self.flow.callee(call) is None
 
     def _hands_over(self, call: cst.Call) -> bool:
         """A statement that hands ``X.parameters()`` to unknown code, which may be after their gradients."""
@@ -318,3 +328,12 @@ def _holds_parameters(node: cst.CSTNode) -> bool:
             case current:
                 stack += children(current)
     return False
+
+
+def _roots(node: cst.Import | cst.ImportFrom) -> Iterator[str]:
+    """The packages that an import imports from."""
+    match node:
+        case cst.Import(names=names):
+            yield from (alias.evaluated_name.partition(".")[0] for alias in names)
+        case cst.ImportFrom(module=cst.CSTNode() as module, relative=[]):
+            yield (dotted(module) or ("",))[0]

@@ -115,7 +115,7 @@ class AmpFacts:
     @cached_property
     def parameters(self) -> list[cst.Param]:
         """The parameters of functions that are scalers."""
-        params = [p for p in self.nodes if isinstance(p, cst.Param)]
+        params = self.tree.all(cst.Param)
         return [p for p in params if isinstance(self._owner(p), cst.FunctionDef) and self.is_scaler(p.name)]
 
     def arriving(self, expr: cst.CSTNode) -> list[cst.BaseExpression | None]:
@@ -140,7 +140,8 @@ class AmpFacts:
     @cached_property
     def regions(self) -> list[cst.With | cst.Decorator]:
         """``with`` statements that enter autocast, and decorators that do."""
-        return [n for n in self.nodes if self._is_region(n)]  # type: ignore[misc]
+        found = (n for kind in (cst.With, cst.Decorator) for n in self.tree.all(kind) if self._is_region(n))
+        return sorted(found, key=lambda n: self.tree.span(n).start)  # type: ignore[arg-type]
 
     @cached_property
     def touched(self) -> bool:
@@ -169,15 +170,14 @@ class AmpFacts:
         return any(word in self.tree.source.text for word in ("autocast", "GradScaler", ".scale(", ".update()"))
 
     def _mentioned(self) -> Iterator[tuple[cst.CSTNode, str]]:
-        for node in self.nodes:
-            if isinstance(node, cst.ImportFrom):
-                base = "." * len(node.relative) + ".".join(dotted(node.module) if node.module else ())
-                names = () if isinstance(node.names, cst.ImportStar) else node.names
-                yield from ((node, path) for path in (base, *(f"{base}.{alias.evaluated_name}" for alias in names)))
-            elif isinstance(node, cst.Import):
-                yield from ((node, alias.evaluated_name) for alias in node.names)
-            elif isinstance(node, cst.Attribute):
-                yield from ((node, path) for path in self.paths(node))
+        for node in self.tree.all(cst.ImportFrom):
+            base = "." * len(node.relative) + ".".join(dotted(node.module) if node.module else ())
+            names = () if isinstance(node.names, cst.ImportStar) else node.names
+            yield from ((node, path) for path in (base, *(f"{base}.{alias.evaluated_name}" for alias in names)))
+        for plain in self.tree.all(cst.Import):
+            yield from ((plain, alias.evaluated_name) for alias in plain.names)
+        for attribute in self.tree.all(cst.Attribute):
+            yield from ((attribute, path) for path in self.paths(attribute))
 
     def _kind(self, expr: cst.CSTNode) -> Kind | None:
         if not self._kinds:
@@ -192,7 +192,7 @@ class AmpFacts:
 
     @cached_property
     def _families(self) -> set[cst.ClassDef]:
-        return {self._family(owner) for owner in self.nodes if isinstance(owner, cst.ClassDef)}
+        return {self._family(owner) for owner in self.tree.all(cst.ClassDef)}
 
     def _returned(self, call: cst.Call) -> Kind | None:
         kinds = {self._kinds.get((function, "return")) for function in self.callees(call)}
@@ -204,10 +204,15 @@ class AmpFacts:
         if any(map(_is_autocast_path, paths)) and all(_is_autocast_path(p) or p in _NEUTRAL for p in paths):
             return True
         bindings = self.tree.names.scope[maker].lookup(maker.value) if isinstance(maker, cst.Name) else []
-        values = [b.value for b in bindings]
-        return any(self._is_maker(v) for v in values) and all(
-            self._is_maker(v) or (v is not None and self.paths(v) & _NEUTRAL) for v in values
-        )
+        values = [value for b in bindings for value in _choices(b.value)]
+        return any(map(self._is_maker, values)) and all(self._is_maker(v) or self._makes_nothing(v) for v in values)
+
+    def maker_paths(self, maker: cst.CSTNode) -> frozenset[str]:
+        """The import paths of autocast that ``maker`` may stand for, through the names it is given and choices."""
+        bindings = self.tree.names.scope[maker].lookup(maker.value) if isinstance(maker, cst.Name) else []
+        named = [v for b in bindings for v in _choices(b.value) if isinstance(v, cst.Name | cst.Attribute)]
+        found = self.paths(maker).union(*map(self.paths, named))
+        return frozenset(filter(_is_autocast_path, found))
 
     def _is_maker(self, value: cst.CSTNode | None) -> bool:
         match value:
@@ -222,7 +227,23 @@ class AmpFacts:
         return any(casts) and all(c or self.is_neutral(v) for c, v in zip(casts, values, strict=True))
 
     def is_neutral(self, value: cst.CSTNode | None) -> bool:
-        return isinstance(value, cst.Call) and bool(self.paths(value.func) & _NEUTRAL)
+        return isinstance(value, cst.Call) and self._makes_nothing(value.func)
+
+    def _makes_nothing(self, maker: cst.CSTNode | None) -> bool:
+        """Whether calling ``maker`` gives a context that does nothing: one of Python's, or one written by hand."""
+        if maker is None or self.paths(maker) & _NEUTRAL:
+            return maker is not None
+        bindings = self.tree.names.scope[maker].lookup(maker.value) if isinstance(maker, cst.Name) else []
+        return bool(bindings) and all(self._only_yields(b.node) for b in bindings)
+
+    def _only_yields(self, node: cst.CSTNode) -> bool:
+        match node:
+            case cst.FunctionDef(
+                decorators=[cst.Decorator(decorator=made)],
+                body=cst.IndentedBlock(body=[cst.SimpleStatementLine(body=[cst.Expr(value=cst.Yield())])]),
+            ):
+                return "contextlib.contextmanager" in self.paths(made)
+        return False
 
     def _solve(self, assumed: frozenset[str]) -> None:
         at = self._flows
@@ -276,8 +297,8 @@ class AmpFacts:
                 yield Flow(place, value)
 
     def _returns(self) -> Iterator[Flow]:
-        for node in self.nodes:
-            if isinstance(node, cst.Return) and isinstance(function := function_of(self.tree, node), cst.FunctionDef):
+        for node in self.tree.all(cst.Return):
+            if isinstance(function := function_of(self.tree, node), cst.FunctionDef):
                 yield Flow((function, "return"), node.value)
 
     def _arguments(self) -> Iterator[Flow]:
@@ -419,6 +440,15 @@ def _matching(target: cst.Tuple | cst.List, value: cst.Tuple | cst.List) -> bool
 
 def _of_self(expr: cst.Attribute) -> bool:
     return isinstance(expr.value, cst.Name) and expr.value.value in ("self", "cls")
+
+
+def _choices(value: cst.BaseExpression | None) -> Iterator[cst.BaseExpression | None]:
+    """What an expression may give: both ends of ``a if test else b``."""
+    match value:
+        case cst.IfExp(body=one, orelse=other):
+            yield from (*_choices(one), *_choices(other))
+        case _:
+            yield value
 
 
 def _is_scaler_path(path: str) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import libcst as cst
 
+from ampify.model.device_types import AUTOCAST
 from ampify.model.step import FileModel
 from ampify.model.uses import ApiUse
 from ampify.source.text import Span
@@ -22,6 +23,7 @@ _OF_OTHERS = {f"torch.{name}" for device in ("cpu", "xla", "ipu")
 _DTYPES = {"torch.get_autocast_dtype", "torch.get_autocast_gpu_dtype"}
 _ANY_DEVICE = ("torch.cuda.is_available", "torch.cuda.amp.autocast", "torch.cuda.amp.GradScaler")
 """What code for several devices says of CUDA too."""
+_REGIONS = AUTOCAST | {"torch.cpu.amp.autocast", "torch.cpu.amp.autocast_mode.autocast"}
 _OF_TENSORS = {"device", "dtype", "shape", "is_floating_point", "ndim"}
 
 
@@ -41,6 +43,8 @@ def state_uses(model: FileModel) -> Iterator[StateUse]:
     found = [use for use in model.uses if _names_no_device(use)]
     for use in found if found and not _needs_cuda(model) else ():
         function = function_of(use.tree, use.node)
+        if isinstance(function, cst.Module) and use.paths == {"torch.is_autocast_enabled"} and _in_cuda_alone(model):
+            continue
         asked = [u for u in model.uses if u is not use and function_of(use.tree, u.node) is function]
         if not any(map(_names_other_device, asked)):
             yield StateUse(use, _tensor(use.tree, function), (*_dtype_devices(asked),))
@@ -62,6 +66,13 @@ def _needs_cuda(model: FileModel) -> bool:
                 return True
     paths = (path for use in model.uses for path in use.paths)
     return any(path.startswith("torch.cuda.") and not path.startswith(_ANY_DEVICE) for path in paths)
+
+
+def _in_cuda_alone(model: FileModel) -> bool:
+    """Whether every region of the file is for CUDA: no others can be around the code that is in no function."""
+    regions = (use for use in model.uses if use.call is not None and use.paths & _REGIONS)
+    given = ([arg.literal for arg in use.arguments if arg.keyword in (None, "device_type")] for use in regions)
+    return all(literals[:1] == ["cuda"] for literals in given)
 
 
 def _modules(node: cst.Import | cst.ImportFrom) -> Iterator[str]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import libcst as cst
 
+from ampify.model.absent import may_be_none
 from ampify.model.flags import Flags, bound_at
 from ampify.model.flow import Flow, How
 from ampify.model.roles import Role, Roles
@@ -29,7 +30,7 @@ class Devices:
         """The device that the code of ``function`` can name, at statement ``before`` where that is given."""
         for expression in self._candidates(function, before):
             is_object, is_name = self._kind(expression)
-            return Device(expression, is_object, is_name)
+            return Device(expression, is_object, is_name, may_be_none(self.code, expression))
         return Device(None, flag=self.flags.for_cuda(function, before))
 
     def _candidates(self, function: Function, before: cst.CSTNode | None) -> Iterator[cst.BaseExpression]:

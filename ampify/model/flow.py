@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import libcst as cst
 
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 MUTATORS = {"append", "extend", "insert", "add", "update", "appendleft", "put", "push", "setdefault", "add_", "sub_"}
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where a value is kept: a name of a scope, or an attribute of the instances of a class (``self.x``).
 
     Further attributes and subscripts follow in ``path``; a subscript that is not a constant is ``[*]``.
@@ -85,12 +84,16 @@ class Flow:
             bodies, owner = blocks.bodies(module)
             self.body |= bodies
             self._owner |= owner
+        self._named: dict[cst.CSTNode, cst.FunctionDef | cst.ClassDef | None] = {}
+        self._plain: dict[cst.Call, cst.FunctionDef | None] = {}
         self._callees: dict[cst.Call, cst.FunctionDef | None] = {}
         self._handed: dict[cst.Call, frozenset[Handed]] = {}
         self._inside: dict[cst.CSTNode, tuple[cst.CSTNode, ...]] = {}
         self._places: dict[cst.CSTNode, Place | None] = {}
         self._reaching: dict[tuple[Place, cst.CSTNode], list[Definition]] = {}
         self._instances: dict[Place, cst.ClassDef | None] = {}
+        self._reachable: dict[Function, tuple[cst.FunctionDef, ...]] = {}
+        self._given: dict[Definition, tuple[cst.BaseExpression, ...]] = {}
 
     def function(self, node: cst.CSTNode) -> Function:
         """The function whose code ``node`` is part of."""
@@ -153,6 +156,11 @@ class Flow:
 
     def named(self, node: cst.CSTNode) -> cst.FunctionDef | cst.ClassDef | None:
         """The function or class that a name stands for, if it can only be that one of the files at hand."""
+        if node not in self._named:
+            self._named[node] = self._stands_for(node)
+        return self._named[node]
+
+    def _stands_for(self, node: cst.CSTNode) -> cst.FunctionDef | cst.ClassDef | None:
         if (origin := self.names.origin(node)) is not None and len(origin[1]) == 1:
             bindings = origin[0].lookup(origin[1][0])
         else:
@@ -176,11 +184,20 @@ class Flow:
 
     def defining(self, place: Place) -> Iterator[Definition]:
         """Every definition, anywhere in the file, that may change what is read from ``place``."""
-        return (d for d in self.definitions.get(place.root, ()) if d.place.touches(place))
+        return (d for d in self._by_name.get((place.root, place.path[0]), ()) if d.place.touches(place))
 
     def assigned(self, place: Place) -> Iterator[Definition]:
         """Every definition of exactly ``place``."""
         return iter(self._by_place.get(place, ()))
+
+    @cached_property
+    def _by_name(self) -> dict[tuple[Scope | cst.ClassDef, str], list[Definition]]:
+        """All definitions by root and first name."""
+        found: dict[tuple[Scope | cst.ClassDef, str], list[Definition]] = {}
+        for root, definitions in self.definitions.items():
+            for d in definitions:
+                found.setdefault((root, d.place.path[0]), []).append(d)
+        return found
 
     @cached_property
     def _by_place(self) -> dict[Place, list[Definition]]:
@@ -296,14 +313,14 @@ class Flow:
             return False
         if isinstance(d.node, cst.For):
             return self.tree.contains(d.node.body, use)
-        return d.node is not use and self.tree.contains(blocks.block_of(self.tree, d.node), use)
+        return d.node is not use and self.tree.contains(blocks.surely_run_in(self.tree, d.node), use)
 
     def _overwrites(self, later: Definition, d: Definition, place: Place) -> bool:
         """Whether nothing of ``d`` is left after ``later``, which stands below it in its block or an outer one."""
         if later is d or not later.gives(place) or isinstance(d.node, cst.Param) or isinstance(later.node, cst.For):
             return False
         below = self.tree.span(d.node).start < self.tree.span(later.node).start
-        return below and self.tree.contains(blocks.block_of(self.tree, later.node), d.node)
+        return below and self.tree.contains(blocks.surely_run_in(self.tree, later.node), d.node)
 
     def exclusive(self, a: cst.CSTNode, b: cst.CSTNode) -> bool:
         """Whether ``a`` and ``b`` stand in different branches of one ``if``."""
@@ -373,6 +390,11 @@ class Flow:
         return Values(self)
 
     def _plain_callee(self, call: cst.Call) -> cst.FunctionDef | None:
+        if call not in self._plain:
+            self._plain[call] = self._callee_by_name(call)
+        return self._plain[call]
+
+    def _callee_by_name(self, call: cst.Call) -> cst.FunctionDef | None:
         match call.func:
             case cst.Name() | cst.Attribute() if (found := self.named(call.func)) is not None:
                 return self.method(found, "__init__") if isinstance(found, cst.ClassDef) else found
@@ -501,9 +523,11 @@ class Flow:
                 found.setdefault(filled, []).append(call)
         return found
 
-    def passed(self, parameter: Definition) -> Iterator[cst.BaseExpression]:
+    def passed(self, parameter: Definition) -> tuple[cst.BaseExpression, ...]:
         """What the calls in this file pass for a parameter."""
-        return self._passed(parameter, self.sites)
+        if parameter not in self._given:
+            self._given[parameter] = tuple(self._passed(parameter, self.sites))
+        return self._given[parameter]
 
     def passed_directly(self, parameter: Definition) -> Iterator[cst.BaseExpression]:
         """What calls by name, and of methods of objects, pass for a parameter."""
@@ -547,13 +571,27 @@ class Flow:
     def returns(self, function: cst.FunctionDef) -> Iterator[cst.Return]:
         return (n for n in self.body[function] if isinstance(n, cst.Return) and n.value is not None)
 
-    def reachable(self, function: Function) -> Iterator[cst.FunctionDef]:
+    @cached_property
+    def calls_in(self) -> dict[Function, list[cst.Call]]:
+        """The calls in the code of each function."""
+        return {function: [n for n in body if isinstance(n, cst.Call)] for function, body in self.body.items()}
+
+    @cached_property
+    def generators(self) -> set[Function]:
+        return {function for function, body in self.body.items() if any(isinstance(n, cst.Yield) for n in body)}
+
+    def reachable(self, function: Function) -> tuple[cst.FunctionDef, ...]:
         """The functions of this file that run when ``function`` runs, as far as calls can be followed."""
+        if function not in self._reachable:
+            self._reachable[function] = tuple(self._run_by(function))
+        return self._reachable[function]
+
+    def _run_by(self, function: Function) -> Iterator[cst.FunctionDef]:
         seen: set[cst.CSTNode] = {function}
         stack: list[Function] = [function]
         while stack:
-            for node in self.body[stack.pop()]:
-                if isinstance(node, cst.Call) and (target := self.callee(node)) is not None and target not in seen:
+            for call in self.calls_in[stack.pop()]:
+                if (target := self.callee(call)) is not None and target not in seen:
                     seen.add(target)
                     stack.append(target)
                     yield target
@@ -586,7 +624,7 @@ def operands(node: cst.CSTNode) -> list[cst.CSTNode]:
             return [node.target, node.value]
         case cst.Param() | cst.Parameters() | cst.FunctionDef() | cst.ClassDef() | cst.Import() | cst.ImportFrom():
             return []
-    return [*children(node)]
+    return children(node)
 
 
 def unwrapped(definitions: list[Definition]) -> list[Definition]:

@@ -33,6 +33,8 @@ _LEAVING = {
     "item", "tolist", "numpy", "argmax", "argmin", "long", "int", "bool", "float", "double", "size", "numel", "dim",
     "eq", "ne", "gt", "lt", "ge", "le", "nonzero", "len", "str", "print", "isinstance", "range",
 }  # fmt: skip
+_WIDENING = {"float", "double"}
+"""Those of them that keep the graph: a module in front of one runs under autocast all the same."""
 _NEW_TENSORS = {"torch.tensor", "torch.from_numpy"} | {
     f"torch.{where}{kind}Tensor"
     for where in ("", "cuda.")
@@ -40,6 +42,10 @@ _NEW_TENSORS = {"torch.tensor", "torch.from_numpy"} | {
 }
 """What makes a tensor with a graph and a dtype of its own."""
 PLAIN_CALLS = {"sum", "len", "float", "list", "tuple", "int", "print", "isinstance", "range", "zip", "enumerate"}
+
+
+_Source = cst.Call | Definition
+"""What a value may come from: what a call gives, or what a definition gives its place."""
 
 
 class Forward:
@@ -55,6 +61,8 @@ class Forward:
         self.statements: dict[cst.CSTNode, Function] = {}
         self.obstacles: list[Obstacle] = []
         self._demanded: set[tuple[int, int]] = set()
+        self._fed: dict[tuple[cst.CSTNode, cst.CSTNode], tuple[_Source, ...]] = {}
+        self._given: dict[Definition, tuple[_Source, ...]] = {}
         self._entered: set[Function] = set()
         for backward in self.backwards:
             self._demand(backward.loss, backward.node)
@@ -116,7 +124,7 @@ class Forward:
                 yield returned.value, returned
 
     def barred(self, function: cst.FunctionDef) -> bool:
-        return function in self.acts.carrying or any(isinstance(n, cst.Yield) for n in self.flow.body[function])
+        return function in self.acts.carrying or function in self.flow.generators
 
     def _open(self, function: cst.FunctionDef) -> bool:
         return function in self._entered or self.barred(function)
@@ -146,10 +154,24 @@ class Forward:
     def reads_low(self, node: cst.CSTNode, statement: cst.CSTNode) -> bool:
         """Whether the value of ``node`` may be in half precision: a module gave it, or something that one gave."""
         return any(
-            (isinstance(part, cst.Call) and (self.runs_module(part) or self._gives_low(part)))
-            or ((place := self.flow.place(part)) is not None and self._is_low(place, statement))
-            for part in self._flowing(node)
+            self.runs_module(source) or self._gives_low(source)
+            if isinstance(source, cst.Call)
+            else self._low_definition(source)
+            for source in self._feeding(node, statement)
         )
+
+    def _feeding(self, node: cst.CSTNode, at: cst.CSTNode) -> tuple[_Source, ...]:
+        """The calls in an expression, and the definitions it reads at a statement, that its value may come from."""
+        if (node, at) not in self._fed:
+            self._fed[node, at] = tuple(dict.fromkeys(self._sources(node, blocks.small_statement_of(self.tree, at))))
+        return self._fed[node, at]
+
+    def _sources(self, node: cst.CSTNode, statement: blocks.Statement) -> Iterator[_Source]:
+        for part in self._flowing(node):
+            if isinstance(part, cst.Call):
+                yield part
+            elif (place := self.flow.place(part)) is not None and self._carries(place):
+                yield from self.flow.reaching(place, statement)
 
     def _flowing(self, node: cst.CSTNode) -> Iterator[cst.CSTNode]:
         """The calls and names of an expression whose values can reach its result with their gradient and dtype."""
@@ -179,6 +201,8 @@ class Forward:
         name = call.func.attr.value if isinstance(call.func, cst.Attribute) else getattr(call.func, "value", "")
         if any(p in _NEW_TENSORS or p.startswith("numpy.") for p in self.flow.names.imported(call.func)):
             return True
+        if name in _WIDENING and isinstance(call.func, cst.Attribute) and self.runs.any_module(call.func.value):
+            return False
         return name in _LEAVING and self.flow.callee(call) is None
 
     def spread(self) -> None:
@@ -187,18 +211,17 @@ class Forward:
         while changed:
             changed = False
             for d in (d for found in self.flow.definitions.values() for d in found):
-                if d.value is None or d.how is How.PARAM or d.node in self.half or self.islands.island(d.node):
+                if d.value is None or d.how is How.PARAM or d.node in self.half:
                     continue
-                if self._carries_low(d.value, d.node):
+                if self._carries_low(d.value, d.node) and not self.islands.island(d.node):
                     self.half.add(d.node)
                     changed = True
 
     def _carries_low(self, node: cst.CSTNode, statement: cst.CSTNode) -> bool:
         """Whether the value of ``node`` comes from a region: modules called in it itself do not count."""
         return any(
-            (isinstance(part, cst.Call) and self._gives_low(part))
-            or ((place := self.flow.place(part)) is not None and self._is_low(place, statement))
-            for part in self._flowing(node)
+            self._gives_low(source) if isinstance(source, cst.Call) else self._low_definition(source)
+            for source in self._feeding(node, statement)
         )
 
     def _gives_low(self, call: cst.Call) -> bool:
@@ -212,18 +235,29 @@ class Forward:
         self._asked.discard(callee)
         return found
 
-    def _is_low(self, place: Place, statement: cst.CSTNode) -> bool:
-        if not self._carries(place):
-            return False
-        small = blocks.small_statement_of(self.tree, statement)
-        return any(self._low_definition(d, frozenset()) for d in self.flow.reaching(place, small))
-
-    def _low_definition(self, d: Definition, seen: frozenset[Definition]) -> bool:
+    def _low_definition(self, d: Definition) -> bool:
         if d.how is not How.PARAM:
             return d.node in self.half and not self._buffered(d)
-        if d in seen:
-            return False
-        return any(self._low_value(value, seen | {d}) for value in self.flow.passed(d))
+        return any(
+            self.runs_module(source) if isinstance(source, cst.Call) else self._low_definition(source)
+            for source in self._passed(d)
+        )
+
+    def _passed(self, parameter: Definition) -> tuple[_Source, ...]:
+        """What a parameter may be given, other parameters followed to what they are given."""
+        if parameter not in self._given:
+            seen, waiting = {parameter: None}, [parameter]
+            found: dict[_Source, None] = {}
+            while waiting:
+                for value in self.flow.passed(waiting.pop()):
+                    for source in self._feeding(value, value):
+                        if isinstance(source, cst.Call) or source.how is not How.PARAM:
+                            found[source] = None
+                        elif source not in seen:
+                            seen[source] = None
+                            waiting.append(source)
+            self._given[parameter] = tuple(found)
+        return self._given[parameter]
 
     def _buffered(self, d: Definition) -> bool:
         return d.how is How.CHANGE and self.keeps(d)
@@ -238,17 +272,6 @@ class Forward:
             self.islands.made_by(v) and all(p.startswith(("torch.", "numpy.")) for p in self.islands.made_by(v))
             for v in made
         )
-
-    def _low_value(self, value: cst.CSTNode, seen: frozenset[Definition]) -> bool:
-        statement = blocks.small_statement_of(self.tree, value)
-        for part in self._flowing(value):
-            if isinstance(part, cst.Call) and self.runs_module(part):
-                return True
-            place = self.flow.place(part)
-            reached = self.flow.reaching(place, statement) if place is not None and self._carries(place) else []
-            if any(self._low_definition(d, seen) for d in reached):
-                return True
-        return False
 
     def runs_module(self, call: cst.Call) -> bool:
         """Whether a call runs the forward of a module, itself or in a helper that is given or sees one."""
@@ -277,8 +300,8 @@ class Forward:
         if (callee := self.flow.callee(call)) is not None:
             if self._open(callee) or isinstance(self.flow.named(func), cst.ClassDef):
                 return False
-            inner = (n for f in (callee, *self.flow.reachable(callee)) for n in self.flow.body[f])
-            return any(isinstance(n, cst.Call) and n is not call and self.runs_module(n) for n in inner)
+            inner = (n for f in (callee, *self.flow.reachable(callee)) for n in self.flow.calls_in[f])
+            return any(n is not call and self.runs_module(n) for n in inner)
         if self.flow.names.imported(func) and any(p.startswith("torch.") for p in self.flow.names.imported(func)):
             return False
         if isinstance(self.flow.named(func), cst.ClassDef) or records.given(self.flow, call):
@@ -286,8 +309,6 @@ class Forward:
         known = isinstance(func, cst.Name) and func.value in PLAIN_CALLS
         known |= bool(self.flow.names.imported(func) & words.MODULE_WRAPPERS)
         return not known and any(self.roles.of(a.value) is Role.MODULE for a in call.args)
-
-    # ------------------------------------------------------------------ islands
 
     # ------------------------------------------------------------------ regions
 

@@ -143,7 +143,14 @@ class Hazards:
         func = call.func
         module = func.value if isinstance(func, cst.Attribute) and self.roles.of(func) is not Role.MODULE else func
         made = (maker.func for maker in self._makers.of(module, drawn=True) if isinstance(maker, cst.Call))
-        return libraries.hazard(path for maker in made for path in self.flow.names.imported(maker))
+        paths = [path for maker in made for path in self.flow.names.imported(maker)]
+        if (name := libraries.multiplies(paths)) is not None and self._graphs:
+            return f"`{name}` multiplies with a sparse matrix, whose backward has no kernel for half precision (AMP407)"
+        return libraries.hazard(paths)
+
+    @cached_property
+    def _graphs(self) -> bool:
+        return sparse.graphs(self.flow)
 
     def _product(self, node: cst.CSTNode) -> Iterator[Obstacle]:
         """A Gram matrix adds up squares over all positions; what divides them comes after they have overflowed."""
@@ -206,15 +213,7 @@ class Hazards:
 
     def _opaque(self) -> Iterator[Obstacle]:
         """A loss picked from a table or by its name may be the one of this file that autocast forbids."""
-        named = {p for n in self.flow.calls for p in self.flow.names.imported(n.func)}
-        written = any(
-            isinstance(n, cst.Attribute | cst.Name)
-            and self.flow.names.imported(n) & (words.BCE_FUNCTIONS | words.BCE_MODULES)
-            for body in self.flow.body.values()
-            for n in body
-        )
-        text = self.tree.source.text
-        if not (written or named & (words.BCE_FUNCTIONS | words.BCE_MODULES) or '"BCELoss"' in text):
+        if not self._forbids:
             return
         for call in (n for n in self.inside if isinstance(n, cst.Call)):
             picked = isinstance(call.func, cst.Subscript | cst.Call) or self._picked(call.func)
@@ -222,6 +221,20 @@ class Hazards:
                 yield self._at(
                     call, "the loss is looked up at run time, and a binary cross entropy raises under autocast (AMP401)"
                 )
+
+    @property
+    def _forbids(self) -> bool:
+        """Whether the code names a loss that autocast forbids."""
+        forbidden, names = words.BCE_FUNCTIONS | words.BCE_MODULES, self.flow.names
+        if '"BCELoss"' in self.tree.source.text or any(
+            names.imported(call.func) & forbidden for call in self.flow.calls
+        ):
+            return True
+        return any(
+            isinstance(n, cst.Attribute | cst.Name) and names.imported(n) & forbidden
+            for body in self.flow.body.values()
+            for n in body
+        )
 
     def _picked(self, node: cst.CSTNode) -> bool:
         """Whether a name stands for something that was taken out of a table or built by ``getattr``."""

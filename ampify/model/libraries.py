@@ -6,13 +6,22 @@ import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 
-_KNOWN: dict[str, dict[str, str]] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
+_KNOWN = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
+_MULTIPLYING: dict[str, list[str]] = _KNOWN.pop("multiplying")
 
 
 def hazard(paths: Iterable[str]) -> str | None:
     """Why a module must not run under autocast, given the import paths of its class."""
-    for path in paths:
-        package, name = path.partition(".")[0], path.rpartition(".")[2]
+    for package, name in map(_class, paths):
         if (reason := _KNOWN.get(package, {}).get(name)) is not None:
             return f"`{name}` {reason}"
     return None
+
+
+def multiplies(paths: Iterable[str]) -> str | None:
+    """The class of a module that multiplies with the adjacency matrix that it is given, if one does."""
+    return next((name for package, name in map(_class, paths) if name in _MULTIPLYING.get(package, ())), None)
+
+
+def _class(path: str) -> tuple[str, str]:
+    return path.partition(".")[0], path.rpartition(".")[2]

@@ -70,7 +70,7 @@ def _weighed(step: TrainingStep, act: Backward) -> bool:
     """Whether a loss is multiplied by something, and gradients are changed by hand: perhaps a scale, there and back."""
     if not any(not use.clips for use in step.every(GradientUse)):
         return False
-    values = [act.loss, *_sources(step.code, act.loss, act.node)]
+    values = sources(step.code, act.loss, act.node)
     products = (n for v in values for n in walk(v) if isinstance(n, cst.BinaryOperation))
     return any(isinstance(n.operator, cst.Multiply) for n in products)
 
@@ -126,12 +126,12 @@ def regions_of(code: Code, act: Backward) -> list[cst.With]:
 
 def regions_behind(code: Code, value: cst.BaseExpression, at: cst.CSTNode) -> list[cst.With]:
     """The autocast regions in which ``value``, as it is at a node, or what it is made of, was computed."""
-    nodes = [value, *_sources(code, value, at)]
+    nodes = sources(code, value, at)
     return [*dict.fromkeys(region for node in nodes if (region := region_of(code, node)) is not None)]
 
 
-def _sources(code: Code, expression: cst.BaseExpression, at: cst.CSTNode) -> list[cst.BaseExpression]:
-    """The values that an expression is made of, as far as they are in this function or what it calls."""
+def sources(code: Code, expression: cst.BaseExpression, at: cst.CSTNode) -> list[cst.BaseExpression]:
+    """An expression and the values that it is made of, in its function, what that calls, and what calls that."""
     found: dict[cst.BaseExpression, None] = {}
     stack: list[tuple[cst.BaseExpression, cst.CSTNode, int]] = [(expression, at, _DEPTH)]
     while stack:
@@ -142,14 +142,16 @@ def _sources(code: Code, expression: cst.BaseExpression, at: cst.CSTNode) -> lis
             if part not in found:
                 found[part] = None
                 stack.append((part, where, depth - 1))
-    return [*found]
+    return [expression, *found]
 
 
 def _before(code: Code, value: cst.BaseExpression, at: cst.CSTNode) -> Iterator[tuple[cst.BaseExpression, cst.CSTNode]]:
     statement = blocks.small_statement_of(code.tree, at)
     for _, place in code.flow.reads(value):
         for d in code.flow.reaching(place, statement):
-            if d.value is not None and d.how is not How.PARAM and not isinstance(d.node, cst.For):
+            if d.how is How.PARAM:
+                yield from ((passed, passed) for passed in code.flow.passed(d))
+            elif d.value is not None and not isinstance(d.node, cst.For):
                 yield d.value, d.node
     for call in (n for n in walk(value) if isinstance(n, cst.Call)):
         callee = code.flow.callee(call)
@@ -179,7 +181,7 @@ def _calls(code: Code, cast: cst.BaseExpression) -> Iterator[cst.Call | None]:
 def _half(code: Code, call: cst.Call | None) -> Half | None:
     if call is None or any(arg.star for arg in call.args):
         return None
-    paths = code.amp.paths(call.func)
+    paths = code.amp.maker_paths(call.func)
     plain = [arg.value for arg in call.args if arg.keyword is None]
     own = next((device for device in _DEVICES if any(p.startswith(f"torch.{device}.") for p in paths)), None)
     dtype = keyword(call, "dtype") or (plain[1] if len(plain) > 1 else None)

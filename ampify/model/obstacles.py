@@ -15,6 +15,7 @@ from ampify.model.flow import Place
 from ampify.model.forward import Forward
 from ampify.model.grad_mode import gradless
 from ampify.model.hazards import Hazards
+from ampify.model.hooks import hooks
 from ampify.model.roles import Role
 from ampify.model.step import Act, Backward, GradientUse, InnerGradient, Obstacle, OptimizerStep
 from ampify.syntax import blocks
@@ -169,32 +170,8 @@ class Obstacles:
     # ------------------------------------------------------------------ AMP014 to AMP016
 
     def _hooks(self) -> Iterator[Obstacle]:
-        for call in self.flow.calls:
-            hook = isinstance(call.func, cst.Attribute) and call.func.attr.value in words.GRADIENT_HOOKS
-            own = bool(self.flow.names.imported(call.func)) or self.flow.callee(call) is not None
-            if hook and not own and not self._linear(call):
-                reason = "a gradient hook sees gradients while they are multiplied by the loss scale"
-                yield self._at("AMP014", call, reason)
-                return
-
-    def _linear(self, call: cst.Call) -> bool:
-        """``lambda g: g * mask`` commutes with scaling."""
-        match call.args:
-            case [
-                cst.Arg(value=cst.Lambda(params=cst.Parameters(params=[cst.Param(name=cst.Name(value=g))]), body=body))
-            ]:
-                match body:
-                    case cst.UnaryOperation(operator=cst.Minus(), expression=cst.Name(value=negated)):
-                        return negated == g
-                    case cst.BinaryOperation(left=left, operator=cst.Multiply() | cst.Divide(), right=right):
-                        uses = [_reads_name(left, g), _reads_name(right, g)]
-                        bare = left if uses[0] else right
-                        return sum(uses) == 1 and isinstance(bare, cst.Name)
-                    case cst.Call(
-                        func=cst.Attribute(value=cst.Name(value=base), attr=cst.Name(value="mul" | "mul_" | "div"))
-                    ):
-                        return base == g and not any(_reads_name(a, g) for a in arguments(body))
-        return False
+        if (hook := next(hooks(self.acts, self.forward), None)) is not None:
+            yield self._at("AMP014", hook, "a gradient hook sees gradients while they are multiplied by the loss scale")
 
     def _masters(self) -> Iterator[Obstacle]:
         """``master.grad = p.grad.float() / scale``: mixed precision by hand."""
@@ -252,9 +229,8 @@ class Obstacles:
         if open_steps or not self._inputs_only():
             yield self._at("AMP017", first.node, "no `optimizer.step()` could be connected to this backward")
         else:
-            yield self._at(
-                "AMP015", first.node, "no optimizer steps after this backward: it computes gradients of inputs"
-            )
+            reason = "no optimizer steps after this backward: only its gradients are wanted"
+            yield self._at("AMP015", first.node, reason)
 
     def _inputs_only(self) -> bool:
         """Whether gradients of inputs are what the backward is for."""
@@ -380,7 +356,7 @@ class Obstacles:
             yield self._at("AMP017", statement, reason)
 
     def _no_accelerator(self) -> Iterator[Obstacle]:
-        nccl = any(isinstance(n, cst.SimpleString) and n.evaluated_value == "nccl" for n in self.tree.nodes())
+        nccl = any(n.evaluated_value == "nccl" for n in self.tree.all(cst.SimpleString))
         if not nccl and not accelerated(self.code):  # NCCL runs between GPUs only
             yield self._at(
                 "AMP018", self.backwards[0].node, "no use of CUDA or another accelerator was found in this file"
@@ -466,10 +442,6 @@ def _steps_alone(cls: cst.ClassDef) -> bool:
 
 def _mentions(node: cst.CSTNode, attribute: str) -> bool:
     return any(isinstance(n, cst.Attribute) and n.attr.value == attribute for n in walk(node))
-
-
-def _reads_name(node: cst.CSTNode, name: str) -> bool:
-    return any(isinstance(n, cst.Name) and n.value == name for n in walk(node))
 
 
 def _whole_gradient(node: cst.CSTNode) -> bool:

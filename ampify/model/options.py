@@ -41,6 +41,7 @@ class Options:
 
     def __init__(self, flow: Flow) -> None:
         self.flow, self.tree = flow, flow.tree
+        self._known: dict[Place | cst.FunctionDef, cst.CSTNode | None] = {}
 
     # ------------------------------------------------------------------ what there is
 
@@ -78,7 +79,7 @@ class Options:
 
     def source(self, node: cst.CSTNode) -> cst.CSTNode | None:
         """The parser or class whose options are the attributes of ``node``."""
-        match self._made(node, frozenset()):
+        match self._made(node):
             case cst.Call(func=cst.Attribute(value=parser, attr=cst.Name(value=name))) if name in _PARSES:
                 return self._parser(parser)
             case cst.Call(func=func, args=[cst.Arg(value=cls), *_]) if "tyro.cli" in self.flow.names.imported(func):
@@ -88,30 +89,35 @@ class Options:
         return None
 
     def _parser(self, node: cst.CSTNode) -> cst.Call | None:
-        match self._made(node, frozenset()):
+        match self._made(node):
             case cst.Call(func=cst.Attribute(value=inner, attr=cst.Name(value=name))) if name in _GROUPS:
                 return self._parser(inner)
             case cst.Call(func=func) as call if "argparse.ArgumentParser" in self.flow.names.imported(func):
                 return call
         return None
 
-    def _made(self, node: cst.CSTNode, seen: frozenset[object]) -> cst.CSTNode | None:
+    def _made(self, node: cst.CSTNode) -> cst.CSTNode | None:
         """The one expression that makes what ``node`` is, through names, parameters and results of this file."""
         match node:
             case cst.Name() | cst.Attribute():
                 place = self.flow.place(node)
-                known = place is not None and place not in seen
-                return self._one(self._values(place), seen | {place}) if known and place is not None else None
+                return self._at(place) if place is not None else None
             case cst.Call(func=func) if not isinstance(self.flow.named(func), cst.ClassDef):
                 function = self.flow.callee(node)
-                if function is not None and function not in seen:
-                    results = (r.value for r in self.flow.returns(function))
-                    return self._one(results, seen | {function})
+                if function is not None:
+                    return self._once(function, (r.value for r in self.flow.returns(function)))
         return node
 
-    def _one(self, values: Iterable[cst.BaseExpression | None], seen: frozenset[object]) -> cst.CSTNode | None:
-        found = {self._made(value, seen) if value is not None else None for value in values}
-        return found.pop() if len(found) == 1 else None
+    def _at(self, place: Place) -> cst.CSTNode | None:
+        return self._once(place, self._values(place))
+
+    def _once(self, key: Place | cst.FunctionDef, values: Iterable[cst.BaseExpression | None]) -> cst.CSTNode | None:
+        """The one expression that makes all of the values; none makes what is made of itself."""
+        if key not in self._known:
+            self._known[key] = None
+            found = {self._made(value) if value is not None else None for value in values}
+            self._known[key] = found.pop() if len(found) == 1 else None
+        return self._known[key]
 
     def _values(self, place: Place) -> Iterator[cst.BaseExpression | None]:
         for d in self.flow.assigned(place):
@@ -136,7 +142,7 @@ class Options:
         return {place: source for place, source in made if source in sources}
 
     def _of_place(self, place: Place) -> cst.CSTNode | None:
-        made = self._one(self._values(place), frozenset({place}))
+        made = self._at(place)
         return self.source(made) if made is not None else None
 
     def places(self, source: cst.CSTNode) -> list[Place]:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import libcst as cst
 
 from ampify.model.flow import Definition, How
-from ampify.model.loss_regions import Half, computes_in, regions_behind
-from ampify.model.step import Backward, Code, InnerGradient, TrainingStep
+from ampify.model.loss_regions import Half, computes_in, regions_behind, sources
+from ampify.model.step import Backward, Code, FileModel, InnerGradient, TrainingStep
 from ampify.model.switches import Switches
 from ampify.syntax import blocks
+from ampify.syntax.blocks import Function
 from ampify.syntax.walk import keyword, walk
 
 _NUMBERS = {"item", "tolist", "numpy", "cpu", "detach"}
@@ -114,12 +115,74 @@ def penalties(step: TrainingStep) -> Iterator[Penalty]:
     code = step.code
     if not step.scaled or Switches(code).off:
         return
-    unscales = any(isinstance(n, cst.Attribute) and n.attr.value in ("get_scale", "_scale") for n in code.amp.nodes)
     for act in step.every(InnerGradient):
         graph = keyword(act.node, "create_graph") if isinstance(act.node, cst.Call) else None
-        if not (isinstance(graph, cst.Name) and graph.value == "True") or unscales:
+        if not (isinstance(graph, cst.Name) and graph.value == "True") or _unscaled(code, act):
             continue
         if any(isinstance(n, cst.Name | cst.Attribute) and code.amp.is_scaler(n) for n in walk(act.outputs)):
             yield Penalty(act, scaled=True)
         elif any(computes_in(code, r) is Half.FLOAT16 for r in regions_behind(code, act.outputs, act.node)):
             yield Penalty(act, scaled=False)
+
+
+def _unscaled(code: Code, act: InnerGradient) -> bool:
+    """Whether a value made of a scale is multiplied with the gradients of ``act``, or with what its function gives."""
+    scales = {n for n in code.amp.nodes if isinstance(n, cst.Attribute) and n.attr.value in ("get_scale", "_scale")}
+    mine = {act.node, *_callers(code, act.function)}
+    for product in code.amp.nodes if scales else ():
+        if not isinstance(product, cst.BinaryOperation) or not isinstance(product.operator, cst.Multiply | cst.Divide):
+            continue
+        around = {n for iterated in _iterated(code, product) for v in sources(code, iterated, product) for n in walk(v)}
+        left, right = ({n for v in sources(code, s, product) for n in walk(v)} for s in (product.left, product.right))
+        sides = (left | around, right | around)
+        if any(one & scales and other & mine for one, other in (sides, sides[::-1])):
+            return True
+    return False
+
+
+def _iterated(code: Code, node: cst.CSTNode) -> Iterator[cst.BaseExpression]:
+    """What the loops and comprehensions around a node go over, in its function."""
+    for parent in code.tree.parents(node):
+        match parent:
+            case cst.For(iter=iterated) | cst.ListComp(for_in=cst.CompFor(iter=iterated)):
+                yield iterated
+            case cst.GeneratorExp(for_in=cst.CompFor(iter=iterated)):
+                yield iterated
+            case cst.FunctionDef():
+                return
+
+
+def _callers(code: Code, function: Function) -> Iterator[cst.Call]:
+    """The calls of a function, and of those that call it."""
+    seen, stack = set[Function](), [function]
+    while stack:
+        if (callee := stack.pop()) not in seen and isinstance(callee, cst.FunctionDef):
+            seen.add(callee)
+            for call in code.flow.sites.get(callee, ()):
+                yield call
+                stack.append(code.flow.function(call))
+
+
+# ---------------------------------------------------------------------- vectors
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Vector:
+    """``reduced`` is ``scaler.scale(losses).mean()``, of ``losses`` in float16."""
+
+    reduced: cst.Call
+    scaled: cst.Call
+    losses: cst.BaseExpression
+
+
+def vectors(model: FileModel) -> Iterator[Vector]:
+    """The float16 losses that are multiplied by the scale one by one, and reduced only then."""
+    code, under = model.code, model.lowered.float16
+    for call in code.flow.calls if code.amp.touched and not Switches(code).off else ():
+        match call:
+            case cst.Call(
+                func=cst.Attribute(value=cst.Call(func=cst.Attribute() as scale) as scaled, attr=reduction), args=[]
+            ) if reduction.value in ("mean", "sum") and scale.attr.value == "scale" and code.amp.is_scaler(scale.value):
+                given = [arg.value for arg in scaled.args if not arg.star]
+                if len(given) == 1 and under.half(given[0]):
+                    yield Vector(call, scaled, given[0])

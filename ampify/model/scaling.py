@@ -35,7 +35,7 @@ class Scaling:
         self.origins = Origins(step.code)
         self.switches = Switches(step.code)
         self.decide = self.switches.decide
-        self._reached: dict[Backward, frozenset[Place]] = {}
+        self._sent: dict[Backward, frozenset[Place]] = {}
         self._hides: dict[Backward, bool] = {}
         self._throws: dict[cst.Call, Discarded] = {}
         self._epochs: dict[cst.CSTNode, bool] = {}
@@ -289,7 +289,7 @@ class Scaling:
         called = {*self.roots} if not self.laps else set()
         called |= {
             f
-            for function in self._reach
+            for function in self.reached
             for call, callee in self.acts.calls(function)
             if any(self.tree.contains(i, call) for i in inside)
             for f in (callee, *self._below(callee))
@@ -309,7 +309,7 @@ class Scaling:
 
     def _laps_in(self, loop: cst.CSTNode) -> bool:
         """Whether another loop around a backward runs in this one."""
-        calls = (c for f in self._reach for call, c in self.acts.calls(f) if self.tree.contains(loop, call))
+        calls = (c for f in self.reached for call, c in self.acts.calls(f) if self.tree.contains(loop, call))
         inner = [loop, *(f for callee in calls for f in (callee, *self._below(callee)))]
         return any(lap is not loop and self.tree.contains(i, lap) for i in inner for lap in self.laps)
 
@@ -322,12 +322,12 @@ class Scaling:
         """Whether there is evidence that a loss depends on parameters of this optimizer."""
         owned = optimizer.owned
         if len(self.optimizers) == 1:
-            owned = owned.union(*(self._modules(b) for b in self._live if self.is_scaled(b) != self.is_scaled(act)))
-        return related(self._modules(act), owned)
+            owned = owned.union(*(self.modules(b) for b in self._live if self.is_scaled(b) != self.is_scaled(act)))
+        return related(self.modules(act), owned)
 
-    def _modules(self, act: Backward) -> frozenset[Place]:
+    def modules(self, act: Backward) -> frozenset[Place]:
         """The modules that a loss sends gradients to: what is detached on the way gets none."""
-        if act not in self._reached:
+        if act not in self._sent:
             found: set[Place] = set()
             seen: set[cst.CSTNode] = set()
             stack: list[tuple[cst.CSTNode, cst.CSTNode]] = [(act.loss, act.node)]
@@ -339,8 +339,8 @@ class Scaling:
                         stack += self._before(part, at)
                         if isinstance(part, cst.Call):
                             found |= self._module(part.func)
-            self._reached[act] = frozenset(found)
-        return self._reached[act]
+            self._sent[act] = frozenset(found)
+        return self._sent[act]
 
     def _module(self, func: cst.BaseExpression) -> frozenset[Place]:
         """The module that a call runs, or one that it is a part of."""
@@ -418,14 +418,14 @@ class Scaling:
                     yield callee
 
     @cached_property
-    def _reach(self) -> list[Function]:
+    def reached(self) -> list[Function]:
         return [*dict.fromkeys(f for root in self.roots for f in (root, *self._below(root)))]
 
     @cached_property
     def happenings(self) -> dict[cst.CSTNode, list[object]]:
         """Acts and calls of functions with acts by statement, in the order in which they run."""
         found: list[tuple[cst.CSTNode, object]] = []
-        for function in self._reach:
+        for function in self.reached:
             acts = (*self.acts.direct[function], *self._clearing(function), *self._hiding(function))
             found += [(a.node, a) for a in (*acts, *self._leaving(function)) if not self._either(a)]
             found += [*self.acts.calls(function)]
@@ -495,7 +495,7 @@ class Scaling:
     def laps(self) -> set[cst.CSTNode]:
         """The loops around a backward."""
         nodes = [b.node for b in self.step.every(Backward)]
-        for function in self._reach:
+        for function in self.reached:
             for call, callee in self.acts.calls(function):
                 if any(isinstance(a, Backward) for f in (callee, *self._below(callee)) for a in self.acts.direct[f]):
                     nodes.append(call)
@@ -503,7 +503,7 @@ class Scaling:
 
     def repeats(self, root: Function, optimizer: Optimizer) -> bool:
         """Whether ``root`` is an iteration whose loop is not seen, and nothing else calls `update`."""
-        outside = (acts for f, acts in self.acts.direct.items() if f not in self._reach)
+        outside = (acts for f, acts in self.acts.direct.items() if f not in self.reached)
         updates = any(isinstance(a, Update) for acts in outside for a in acts)
         made = any(place.root is p.root and place.path == p.path for place in optimizer.scalers for p in self._made)
         return isinstance(root, cst.FunctionDef) and not self.laps and not updates and made
@@ -518,7 +518,7 @@ class Scaling:
     def dead(self) -> set[cst.CSTNode]:
         """Branches for the case that there is no scaler: they do by themselves what the other branch lets it do."""
         found: set[cst.CSTNode] = set()
-        for function in self._reach:
+        for function in self.reached:
             for node in self.flow.body[function]:
                 if isinstance(node, cst.If) and node.orelse is not None:
                     scaled, bare = zip(*(self._styles(part) for part in (node.body, node.orelse)), strict=True)
@@ -530,8 +530,8 @@ class Scaling:
 
     def _styles(self, part: cst.CSTNode) -> tuple[bool, bool]:
         """Whether the code below ``part`` uses a scaler, and whether it goes backward or steps without."""
-        acts = [a for f in self._reach for a in self.acts.direct[f] if self.tree.contains(part, a.node)]
-        for function in self._reach:
+        acts = [a for f in self.reached for a in self.acts.direct[f] if self.tree.contains(part, a.node)]
+        for function in self.reached:
             for call, callee in self.acts.calls(function):
                 if self.tree.contains(part, call):
                     acts += [a for f in (callee, *self._below(callee)) for a in self.acts.direct[f]]

@@ -2,7 +2,8 @@
 
 Seen in half precision: products of one in COO layout with a dense matrix raise on CUDA (H100, torch 2.11:
 "addmm_sparse_cuda" not implemented for 'Half') and work on the CPU (torch 2.13); products of two in COO layout, and all
-of one in CSR layout, raise on the CPU and work on CUDA.
+of one in CSR layout, raise on the CPU and work on CUDA. Graphs that a library hands over in CSR layout stay in float32,
+and the backward of `torch.sparse.mm` multiplies them with gradients in half precision.
 """
 
 from __future__ import annotations
@@ -27,6 +28,13 @@ _TURNING = {
     "to_sparse_csc": OTHER,
     "to_sparse_bsr": OTHER,
 }
+_GRAPHS = {
+    "torch_geometric.transforms.ToSparseTensor",
+    "torch_geometric.utils.to_torch_csr_tensor",
+    "torch_geometric.utils.to_torch_csc_tensor",
+}
+_OWN_KERNELS = ("torch_sparse", "torch_geometric.typing.WITH_TORCH_SPARSE")
+"""Where a program relies on these, its graphs are no tensors of PyTorch."""
 _SAME = {
     "to", "cuda", "cpu", "float", "half", "type", "t", "transpose", "coalesce", "clone", "detach", "contiguous",
     "requires_grad_",
@@ -40,6 +48,14 @@ def raises(one: Collection[str], other: Collection[str], device: str) -> bool:
     if device == "cuda":
         return (COO in one and not other) or (COO in other and not one)
     return OTHER in {*one, *other} or (COO in one and COO in other)
+
+
+def graphs(flow: Flow) -> bool:
+    """Whether a program makes graphs whose adjacency matrices are in CSR layout."""
+    if not any(_imported(flow, call.func) & _GRAPHS for call in flow.calls):
+        return False
+    names = (n for n in flow.tree.nodes() if isinstance(n, cst.Name | cst.Attribute))
+    return not any(path.startswith(_OWN_KERNELS) for n in names for path in _imported(flow, n))
 
 
 def layouts(flow: Flow, node: cst.CSTNode, seen: frozenset[object] = frozenset()) -> frozenset[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
 import libcst as cst
@@ -158,6 +159,8 @@ class Device:
     """Known to be a `torch.device`; otherwise it may be a string."""
     is_name: bool = False
     """Known to be a string."""
+    may_be_none: bool = False
+    """None where the machine has no accelerator."""
     flag: Flag | None = None
     """What its ``.cuda()`` calls stand behind, where there is no such expression."""
 
@@ -318,7 +321,7 @@ class TrainingStep:
         return self.tree.text(used[0]) if used else None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class FileModel:
     """All that is known of a text; itself a subject for rules that look at it as a whole."""
 
@@ -330,7 +333,7 @@ class FileModel:
     lowered: Lowered
     """What runs under the autocast that is there already."""
 
-    @property
+    @cached_property
     def uses(self) -> tuple[ApiUse, ...]:
         """The references to APIs of PyTorch and Apex."""
         from ampify.model.uses import find_uses  # not for those who only want the steps

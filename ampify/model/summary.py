@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from ampify.source.text import SEAM
 from ampify.syntax.links import member
+from ampify.syntax.plain import nodes
 
 _ACTS = {"backward", "zero_grad"}
 
@@ -46,28 +47,28 @@ def summarize(path: str, text: str) -> FileSummary | None:
         tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
-    nodes = [*ast.walk(tree)]
-    return FileSummary(path, len(text), tuple(_imports(nodes)), tuple(_stars(nodes)), tuple(_parts(tree)))
+    every = nodes(tree)
+    return FileSummary(path, len(text), tuple(_imports(every)), tuple(_stars(every)), tuple(_parts(tree)))
 
 
 def imported(statements: Iterable[bytes]) -> tuple[list[tuple[str, str]], list[str]]:
     """What import statements, each as it stands in its file, import by name and by star; prose is none."""
-    nodes: list[ast.AST] = []
+    every: list[ast.AST] = []
     for statement in statements:
         try:
-            nodes += ast.parse(statement.strip()).body
+            every += ast.parse(statement.strip()).body
         except (SyntaxError, ValueError):
             continue
-    return [*_imports(nodes)], [*_stars(nodes)]
+    return [*_imports(every)], [*_stars(every)]
 
 
 def may_differentiate(text: str) -> bool:
     """Whether a training step can begin in the files of a text; True where one does not parse."""
     try:
-        nodes = [node for part in text.split(SEAM) for node in ast.walk(ast.parse(part))]
+        every = [node for part in text.split(SEAM) for node in nodes(ast.parse(part))]
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return True
-    return "autograd" in text or calls_scaler(text) or any(map(_is_backward, nodes))
+    return "autograd" in text or calls_scaler(text) or any(map(_is_backward, every))
 
 
 def calls_scaler(text: str) -> bool:
@@ -80,13 +81,13 @@ def _is_backward(node: ast.AST) -> bool:
     return isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr.endswith("backward")
 
 
-def _stars(nodes: list[ast.AST]) -> Iterator[str]:
-    stars = (node for node in nodes if isinstance(node, ast.ImportFrom) and node.names[0].name == "*")
+def _stars(every: list[ast.AST]) -> Iterator[str]:
+    stars = (node for node in every if isinstance(node, ast.ImportFrom) and node.names[0].name == "*")
     return map(_module, stars)
 
 
-def _imports(nodes: list[ast.AST]) -> Iterator[tuple[str, str]]:
-    for node in nodes:
+def _imports(every: list[ast.AST]) -> Iterator[tuple[str, str]]:
+    for node in every:
         match node:
             case ast.Import(names=names):
                 yield from ((alias.asname or alias.name.partition(".")[0], _bound(alias)) for alias in names)
@@ -113,8 +114,8 @@ def _parts(tree: ast.Module) -> Iterator[Part]:
 
 
 def _part(name: str, roots: list[ast.stmt], bases: frozenset[str]) -> Part:
-    nodes = [node for root in roots for node in ast.walk(root)]
-    return Part(name, any(map(_is_act, nodes)), frozenset(chain for node in nodes for chain in _chains(node)), bases)
+    every = [node for root in roots for node in nodes(root)]
+    return Part(name, any(map(_is_act, every)), frozenset(chain for node in every for chain in _chains(node)), bases)
 
 
 def _is_act(node: ast.AST) -> bool:

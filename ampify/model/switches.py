@@ -23,7 +23,7 @@ class Switches:
     @cached_property
     def off(self) -> bool:
         """Whether every scaler of the file is made with ``enabled=False``."""
-        made = [n for n in self.amp.nodes if isinstance(n, cst.Call) and self.amp.is_scaler_call(n)]
+        made = [n for n in self.tree.all(cst.Call) if self.amp.is_scaler_call(n)]
         given = [keyword(call, "enabled") for call in made]
         return bool(given) and all(isinstance(g, cst.Name) and g.value == "False" for g in given)
 

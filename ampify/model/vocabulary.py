@@ -114,8 +114,8 @@ AUTOGRAD_GRAD = {"torch.autograd.grad"}
 AUTOGRAD_BACKWARD = {"torch.autograd.backward"}
 
 FUNCTIONAL_TRAINING = (
-    "higher", "functorch", "learn2learn", "torch.func.grad", "torch.func.vjp", "torch.func.jvp",
-    "torch.func.functional_call", "torch.func.grad_and_value", "torch.func.vmap",
+    "higher", "functorch", "learn2learn.algorithms", "learn2learn.optim", "torch.func.grad", "torch.func.vjp",
+    "torch.func.jvp", "torch.func.functional_call", "torch.func.grad_and_value", "torch.func.vmap",
 )  # fmt: skip
 TWO_PHASE_STEPS = {"first_step", "second_step", "ascent_step", "descent_step"}
 GRADIENT_HOOKS = {
@@ -153,3 +153,6 @@ TO_ARRAY = {"numpy", "tolist"}
 KEEPING = {"append", "extend", "add", "insert", "save", "imshow", "imsave", "add_image", "add_images", "add_embedding"}
 ARRAY_LIBRARIES = ("numpy.", "sklearn.", "pandas.", "matplotlib.", "torchvision.utils.", "torch.save", "cv2.", "PIL.")
 """Where the results of a model become somebody else's numbers."""
+
+OTHER_FRAMEWORKS = {"mxnet", "paddle", "mindspore", "jittor", "oneflow", "chainer", "megengine"}
+"""Packages whose tensors go backward as those of PyTorch do."""

@@ -41,12 +41,26 @@ def elsewhere(model: FileModel) -> Iterator[Elsewhere]:
                 yield Elsewhere(call, wanted, there, next(iter(moves)), literal)
 
 
-def _wanted(code: Code, call: cst.Call) -> tuple[str | None, cst.SimpleString | None]:
-    """The device type of a call that makes an autocast context, and the string that says it."""
+def idle_on_mps(model: FileModel) -> Iterator[tuple[cst.Call, cst.Call]]:
+    """The scalers for CUDA where modules are on Apple's GPU and never on CUDA, with a call that moves one."""
+    code = model.code
+    made = [call for call in code.flow.calls if code.amp.is_scaler_call(call)] if code.amp.touched else []
+    moves = {call: kinds(code, device) for call, device in _moves(code)} if made else {}
+    there = frozenset(kind for found in moves.values() if found is not None for kind in found)
+    if "mps" in there and "cuda" not in there and None not in moves.values():
+        for call in made:
+            given = _wanted(code, call, "device")[0]
+            said = keyword(call, "device") is not None or any(a.keyword is None for a in call.args)
+            if keyword(call, "enabled") is None and (given == "cuda" or not said):
+                yield call, next(iter(moves))
+
+
+def _wanted(code: Code, call: cst.Call, name: str = "device_type") -> tuple[str | None, cst.SimpleString | None]:
+    """The device type of a call that makes an autocast context or a scaler, and the string that says it."""
     for path in code.amp.paths(call.func):
         if path.startswith(("torch.cuda.", "torch.cpu.")):
             return path.split(".")[1], None
-    given = keyword(call, "device_type") or next((a.value for a in call.args if a.keyword is None and not a.star), None)
+    given = keyword(call, name) or next((a.value for a in call.args if a.keyword is None and not a.star), None)
     text = given.evaluated_value if isinstance(given, cst.SimpleString) else None
     return (text, given) if isinstance(text, str) and isinstance(given, cst.SimpleString) else (None, None)
 

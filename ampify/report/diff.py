@@ -15,7 +15,12 @@ _STYLES = {"+++": "bold", "---": "bold", "+": "green", "-": "red", "@": "cyan"}
 
 def render(report: Report, out: TextIO) -> None:
     for change in report.changes:
-        paint(_styled(difference(change.title, change.before, change.after)), out)
+        paint(lines(change.title, change.before, change.after), out)
+
+
+def lines(title: str, before: str, after: str) -> Iterator[Line]:
+    """The lines of the diff of one page, in colours."""
+    return _styled(difference(title, before, after))
 
 
 def difference(path: str, before: str, after: str) -> Iterator[str]:

@@ -24,7 +24,8 @@ def _properties(each: Found) -> Iterator[tuple[str, str]]:
     yield "title", f"ampify ({each.finding.code})"
     yield "file", each.path
     start, end = each.start, each.end
-    if start.cell is not None:  # the message names it; GitHub counts in the file
+    if start.cell is not None:  # the message names it; GitHub counts in the file as it is stored
+        yield "line", str(each.source.stored(each.finding.span.start))
         return
     yield from (("line", str(start.line)), ("endLine", str(end.line)))
     if start.line == end.line:  # columns are refused over several lines

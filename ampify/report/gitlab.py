@@ -19,7 +19,8 @@ def render(report: Report, out: TextIO) -> None:
 
 def _issue(each: Found) -> dict[str, Any]:
     start, end = each.start, each.end
-    lines = (start.line, end.line) if start.cell is None else (1, 1)  # a line is asked for; the message names the cell
+    stored, span = each.source.stored, each.finding.span  # a line of the file is asked for; the message names the cell
+    lines = (start.line, end.line) if start.cell is None else (stored(span.start), stored(span.end))
     return {
         "check_name": each.finding.code,
         "description": f"{each.finding.code}: {each.message}",

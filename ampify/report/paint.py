@@ -16,22 +16,26 @@ COLOURS = {Severity.INFO: "bold cyan", Severity.WARNING: "bold yellow", Severity
 
 
 def paint(lines: Iterable[Line], out: TextIO) -> None:
-    if not _coloured(out):
+    if not coloured(out):
         for line in lines:
             out.write("".join(text for text, _ in line) + "\n")
         return
     from rich.console import Console
     from rich.text import Text
 
-    console = Console(file=out, force_terminal=True, color_system="standard", highlight=False)
+    console = Console(file=out, force_terminal=True, color_system="standard", no_color=False, highlight=False)
     for line in lines:
         console.print(Text.assemble(*line), soft_wrap=True)
 
 
-def _coloured(out: TextIO) -> bool:
-    """As no-color.org and force-color.org have it; what is forced is the terminal's, never that of a file."""
-    if os.environ.get("NO_COLOR"):
+def coloured(out: TextIO) -> bool:
+    """As ruff has it: NO_COLOR goes first, then what forces colours, on the terminal's streams and never in a file.
+
+    An empty variable counts as none. `bixense.com/clicolors` tells of the variables that begin with CLICOLOR.
+    """
+    said = os.environ.get
+    if said("NO_COLOR"):
         return False
-    if os.environ.get("FORCE_COLOR") and out in (sys.stdout, sys.stderr):
+    if (said("FORCE_COLOR") or said("CLICOLOR_FORCE", "0") not in ("", "0")) and out in (sys.stdout, sys.stderr):
         return True
-    return out.isatty() and os.environ.get("TERM") != "dumb"
+    return out.isatty() and said("TERM") != "dumb" and said("CLICOLOR") != "0"

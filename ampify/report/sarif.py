@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any, TextIO
 
 from ampify import __version__
-from ampify.diagnostic import Diagnostic, Severity
+from ampify.diagnostic import Diagnostic, Note, Severity
 from ampify.engine import Report
 from ampify.report.found import Found, found, uri
 from ampify.rule import page
@@ -16,6 +17,9 @@ from ampify.source.edits import Fix
 from ampify.source.text import Span
 
 _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+_HOME = "https://pypi.org/project/ampify/"
+_BRACKET = re.compile(r"\[(?=[^\[\]]*\]\()")
+_NUMBERED = re.compile(r"\{(\d+)\}")
 _LEVELS = {Severity.INFO: "note", Severity.WARNING: "warning", Severity.ERROR: "error"}
 
 
@@ -23,7 +27,12 @@ def render(report: Report, out: TextIO) -> None:
     results = [*found(report)]
     rules = {each.finding.code: each.finding for each in results}
     codes = sorted(rules)
-    driver = {"name": "ampify", "semanticVersion": __version__, "rules": [_rule(rules[code]) for code in codes]}
+    driver = {
+        "name": "ampify",
+        "informationUri": _HOME,
+        "semanticVersion": __version__,
+        "rules": [_rule(rules[code]) for code in codes],
+    }
     run = {
         "tool": {"driver": driver},
         "columnKind": "unicodeCodePoints",
@@ -48,18 +57,18 @@ def _rule(example: Diagnostic) -> dict[str, Any]:
 
 
 def _invocation(report: Report) -> dict[str, Any]:
-    told = [{"level": "error", "message": {"text": error}} for error in report.errors]
+    told = [{"level": "error", "message": _message(error)} for error in report.errors]
     return {"executionSuccessful": not told, "toolExecutionNotifications": told}
 
 
 def _result(each: Found, codes: Sequence[str]) -> dict[str, Any]:
     finding = each.finding
-    notes = [{**_location(each, note.span), "message": {"text": note.message}} for note in finding.notes]
+    notes = [{**_related(each, note), "message": _message(note.message)} for note in finding.notes]
     return {
         "ruleId": finding.code,
         "ruleIndex": codes.index(finding.code),
         "level": _LEVELS[finding.severity],
-        "message": {"text": each.message},
+        "message": _message(each.message),
         "locations": [_location(each, finding.span)],
         "relatedLocations": [{"id": number, **note} for number, note in enumerate(notes, 1)],
         "partialFingerprints": {"ampify/v1": each.fingerprint},
@@ -67,13 +76,29 @@ def _result(each: Found, codes: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def _related(each: Found, note: Note) -> dict[str, Any]:
+    if (there := note.elsewhere) is None:
+        return _location(each, note.span)
+    (line, column), (last, end) = there.start, there.end
+    region = {"startLine": line, "startColumn": column, "endLine": last, "endColumn": end}
+    return {"physicalLocation": {"artifactLocation": {"uri": uri(there.path)}, "region": region}}
+
+
+def _message(text: str) -> dict[str, str]:
+    """Words in which nothing that was quoted is a link, as ``steps[0](x)`` would be, or a placeholder as ``{0}``."""
+    return {"text": _NUMBERED.sub(r"{{\1}}", _BRACKET.sub(r"\[", text))}
+
+
 def _location(each: Found, span: Span) -> dict[str, Any]:
-    """In a notebook the cell is named; the line is there because GitHub asks for one."""
+    """In a notebook the cell is named, and the line is that of the file as it is stored."""
     place, artifact = each.source.place(span.start), {"artifactLocation": _artifact(each)}
     if place.cell is None:
         return {"physicalLocation": {**artifact, "region": _region(each.source, span)}}
     cell = {"name": f"cell {place.cell}", "fullyQualifiedName": f"{each.path}:{place}"}
-    return {"physicalLocation": {**artifact, "region": {"startLine": 1}}, "logicalLocations": [cell]}
+    return {
+        "physicalLocation": {**artifact, "region": {"startLine": each.source.stored(span.start)}},
+        "logicalLocations": [cell],
+    }
 
 
 def _artifact(each: Found) -> dict[str, str]:

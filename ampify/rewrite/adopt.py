@@ -83,7 +83,7 @@ class Adoption:
         functions = [*(h.function for h in reach.homes), *reach.parameters, *self.step.functions]
         classes = {h.cls for h in reach.homes if h.cls is not None}
         attributes = {d.place.path[0] for c in classes for d in self.flow.definitions.get(c, ())}
-        attributes |= {n.attr.value for n in self.tree.nodes() if isinstance(n, cst.Attribute) and classes}
+        attributes |= {n.attr.value for n in self.tree.all(cst.Attribute) if classes}
         if any(h.cls is not None for h in reach.homes):
             return name not in attributes and not self.tree.names.taken(name, reach.parameters)
         return not self.tree.names.taken(name, functions) and name not in self._taken
@@ -142,14 +142,14 @@ class Adoption:
     # ------------------------------------------------------------------ the device
 
     def _device_type(self, device: Device, home: bool, prefix: str = "") -> str:
-        """The type of a device as an expression."""
-        if device.expression is None:
+        """The type of a device as an expression; where there may be no device, that which AMP is on for."""
+        if device.expression is None or device.may_be_none:
             return '"cuda"'
-        text = self.tree.text(device.expression)
-        if device.is_object:
-            return f"{text}.type"
-        torch_device = f"{self.spell('torch.device', device.expression)}({text}).type"
-        return f"{prefix}{self.device_type}" if home else torch_device
+        return f"{prefix}{self.device_type}" if home and not device.is_object else self._kind(device.expression, device)
+
+    def _kind(self, expression: cst.BaseExpression, device: Device) -> str:
+        text = self.tree.text(expression)
+        return f"{text}.type" if device.is_object else f"{self.spell('torch.device', expression)}({text}).type"
 
     def _home_device(self, home: Home) -> Device:
         return self.devices.seen_from(home.function, home.after)
@@ -167,7 +167,7 @@ class Adoption:
             if home.cls is None or (attribute and device.is_object) or device.expression is None:
                 return self._device_type(device, home=True)
             if not device.is_object:
-                return f"{prefix}{self.device_type}"
+                return self._device_type(device, home=True, prefix=prefix)
         return self._device_type(self.devices.seen_from(function), home=False)
 
     def _maybe_self(self, function: Function) -> str | None:
@@ -187,7 +187,10 @@ class Adoption:
 
     def _on(self, device: Device, kind: str, function: Function, before: cst.CSTNode | None = None) -> str:
         """What decides whether mixed precision is on, as ``function`` can say it."""
-        if device.expression is not None:
+        if device.expression is not None and device.may_be_none:
+            given = self.tree.text(device.expression)
+            on = f'{given} is not None and {self._kind(device.expression, device)} == "cuda"'
+        elif device.expression is not None:
             on = f'{kind} == "cuda"'
         elif device.flag is not None:
             on = self._truth(device.flag, function)
@@ -259,7 +262,7 @@ class Adoption:
         device = self._home_device(home)
         prefix = f"{self._self(home.function)}." if home.cls is not None else ""
         lines = []
-        if device.expression is not None and not device.is_object:
+        if device.expression is not None and not device.is_object and not device.may_be_none:
             made = self.spell("torch.device", home.after)
             lines.append(f"{prefix}{self.device_type} = {made}({self.tree.text(device.expression)}).type")
         if self._direct(home) is None:
@@ -468,14 +471,15 @@ class Adoption:
 
     def _checkpoints(self) -> Iterator[Edit]:
         done: set[cst.CSTNode] = set()
+        name = checkpoints.entry(self.step.checkpoints)
         for checkpoint in self.step.checkpoints:
             scaler = self.scaler(checkpoint.function)
             if checkpoint.display is not None and checkpoint.display not in done:
                 done.add(checkpoint.display)
-                yield checkpoints.saved(self.tree, checkpoint.display, scaler)
+                yield checkpoints.saved(self.tree, checkpoint.display, scaler, name)
             elif checkpoint.named is not None and checkpoint.named not in done:
                 done.add(checkpoint.named)
                 yield edit.argument(self.tree, checkpoint.named, f"{checkpoints.ENTRY}={scaler}")
             elif checkpoint.load is not None and checkpoint.source is not None and checkpoint.function not in done:
                 done.add(checkpoint.function)
-                yield checkpoints.restored(self.tree, checkpoint.load, self.tree.text(checkpoint.source), scaler)
+                yield checkpoints.restored(self.tree, checkpoint.load, self.tree.text(checkpoint.source), scaler, name)

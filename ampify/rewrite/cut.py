@@ -57,7 +57,10 @@ class Cuts:
         comments = [c for c in self._comments_in(Span(start, end)) if keep is None or c not in keep]
         if end < self.source.files[self.source.file(end)].end:
             end += len(newline)
-        return Edit(Span(start, end), "".join(indent + self.source[c] + newline for c in comments))
+        if not comments:
+            return Edit(Span(start, end), "")
+        kept = (newline + indent).join(self.source[c] for c in comments)  # in their line, which may yet be moved
+        return Edit(Span(start + len(indent), end), kept + newline)
 
     def unwrap(self, statement: cst.CSTNode, body: cst.BaseSuite) -> None:
         """A compound statement gives way to one of its blocks."""

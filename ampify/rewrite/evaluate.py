@@ -47,7 +47,7 @@ def _argument(code: Code, call: cst.Call, index: int, found: Evaluation) -> str 
         return head + code.tree.text(arg.value)
     name = arg.keyword.value if arg.keyword is not None else "device_type" if index == 0 else ""
     device = Devices(code).seen_from(found.function, at)
-    if device.expression is None or not device.is_object:
+    if device.expression is None or not device.is_object or device.may_be_none:
         return None
     kind = f"{code.tree.text(device.expression)}.type"
     if name == "device_type":

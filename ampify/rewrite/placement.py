@@ -9,6 +9,7 @@ from functools import cached_property
 import libcst as cst
 
 from ampify.model.flow import How, Place
+from ampify.model.leftovers import added_to_spent
 from ampify.model.origins import Origins, related
 from ampify.model.step import Act, Backward, GradientUse, OptimizerStep, TrainingStep
 from ampify.syntax import blocks
@@ -43,6 +44,9 @@ def place(step: TrainingStep) -> Placement:
     for function in (f for f in found if f.passed):
         function.place_passed()
     _none_astray(step, [f for f in found if f.steps or f.passed])
+    for backward in added_to_spent(step):
+        reason = "its gradients are added to those that a step has left behind unscaled, and that nothing has cleared"
+        raise Misplaced(backward.node, reason)
     return placement
 
 

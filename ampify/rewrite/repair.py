@@ -412,7 +412,7 @@ def extreme(code: Code, found: Overflow) -> Fix | None:
 
 def save_state(step: TrainingStep, saving: Saving) -> Fix | None:
     scaler = _sure_scaler(step, saving.node)
-    if scaler is None:
+    if scaler is None or saving.by_library:  # which refuses checkpoints that have no entry for an object it is given
         return None
     match saving.node:
         case cst.Dict():

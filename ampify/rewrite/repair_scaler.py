@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import libcst as cst
 
+from ampify.model.scaled_values import Vector
 from ampify.model.scalers import Given, Strict
 from ampify.model.step import Backward, GradientUse, TrainingStep, Unscale, Update
 from ampify.model.violation import Violation, Wrong
@@ -12,6 +13,7 @@ from ampify.rewrite.cut import Cuts
 from ampify.rewrite.prove import SameErasure
 from ampify.rewrite.repair import scale, scaler_at, unscale
 from ampify.source.edits import Applicability, Edit, Fix
+from ampify.source.text import Span
 from ampify.syntax import blocks
 from ampify.syntax.tree import Tree
 
@@ -89,6 +91,16 @@ def given_instead(tree: Tree, found: Given, *, safe: bool = False) -> Fix | None
     text = tree.text(found.instead)
     applicability = Applicability.SAFE if safe else Applicability.UNSAFE
     return Fix(f"Give it `{text}`", (Edit(tree.span(found.value), text),), applicability)
+
+
+def reduced_first(tree: Tree, found: Vector) -> Fix:
+    """``scaler.scale(losses).mean()`` → ``scaler.scale(losses.mean())``."""
+    losses, scaled, reduced = map(tree.span, (found.losses, found.scaled, found.reduced))
+    tail = Span(scaled.end, reduced.end)
+    simple = isinstance(found.losses, cst.Name | cst.Attribute | cst.Subscript | cst.Call)
+    opened = () if simple else (edit.insert(losses.start, "("),)
+    moved = edit.insert(losses.end, ("" if simple else ")") + tree.source.text[tail.start : tail.end])
+    return Fix("Reduce the losses first", (*opened, moved, Edit(tail, "")))
 
 
 def lenient(step: TrainingStep, found: Strict) -> Fix:

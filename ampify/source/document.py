@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
-from ampify.source.magics import unmask
+from ampify.source.magics import prefixed, unmask
 from ampify.source.text import SourceText
 
 BORDER = "#\uf8a7"
@@ -54,6 +54,8 @@ class Part:
     asides: tuple[Aside, ...] = ()
     broken: tuple[Broken, ...] = ()
     """Cells that do not parse: their lines are comments here."""
+    stored: tuple[tuple[int, tuple[int, ...]], ...] = ()
+    """By cell, the lines of the file in which the lines of its source are stored."""
 
     def names(self, words: frozenset[str]) -> str | None:
         """Where the asides name one of ``words``."""
@@ -144,8 +146,15 @@ class Located(SourceText):
     def place(self, offset: int) -> Place:
         line, column = self.line(offset), self.column(offset) + 1
         if (border := self._border(line)) is not None:
+            column += prefixed(self.text_of_line(line))
             return Place(border.cell, max(line - border.line + border.above, 1), column)
         return Place(None, max(line - self._assumed, 1) + self.part.above, column + self.part.left)
+
+    def stored(self, offset: int) -> int:
+        """The line of the file in which the line of a cell is stored; 1 where nothing is known of it."""
+        place = self.place(offset)
+        lines = dict(self.part.stored).get(place.cell or 0, ())
+        return lines[place.line - 1] if place.line <= len(lines) and self.text == self.part.text else 1
 
     def line_at(self, cell: int | None, line: int) -> int | None:
         """The line of the text that stands at ``line`` of the file, or of its ``cell``; None if it is not in here."""

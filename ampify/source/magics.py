@@ -80,6 +80,11 @@ def unmask(text: str) -> str:
     return _MASKED.sub(_unmasked, text) if RESERVED.search(text) else text
 
 
+def prefixed(line: str) -> int:
+    """How many characters stand before the code of a masked line in the notebook."""
+    return len(line.partition(_PREFIX)[2].rstrip("\r"))
+
+
 def hidden(text: str) -> str:
     """The lines of a masked text that are not seen as Python."""
     return "\n".join(m["line"] for m in _MASKED.finditer(text) if m["line"] is not None)

@@ -68,6 +68,19 @@ class NotebookDocument:
         edits = [Edit(source.span, _written(self.json, source, new)) for source, new in changed]
         return self.mark + splice(self.json, edits).encode()
 
+    def rows(self) -> dict[tuple[int, int], int]:
+        """The line of the file at which each line of a cell stands; cells and lines count from 1."""
+        file, found = SourceText(self.json), dict[tuple[int, int], int]()
+        for cell in self.cells:
+            line = 1
+            for span in cell.source.strings:
+                row = file.line(span.start)
+                pieces = _PIECE.findall(file.text[span.start + 1 : span.end - 1])
+                for piece in (piece for piece in pieces if piece):
+                    found.setdefault((cell.number, line), row)
+                    line += piece.endswith("\\n")
+        return found
+
     def sources(self, texts: Sequence[str]) -> Iterator[tuple[_Cell, str]]:
         """The cells, each with its source once ``texts`` are the program."""
         codes = [found for text in texts for found in split(text)]
@@ -115,11 +128,22 @@ def _document(path: Path, text: str, mark: bytes, found: list[tuple[int, _Source
         hidden = source.value if cell.code is None or (broken and broken[-1].cell == number) else seen
         asides.append(Aside(f"cell {number}", hidden))
     whole = join([(c.number, c.read.above, c.code) for c in cells])
-    part = Part(whole, asides=tuple(a for a in asides if a.text), broken=tuple(broken))
+    file = SourceText(text)
+    stored = tuple((cell.number, tuple(_rows(file, cell.source))) for cell in cells)
+    part = Part(whole, asides=tuple(a for a in asides if a.text), broken=tuple(broken), stored=stored)
     document = NotebookDocument(path, text, mark, tuple(cells), (part,))
     if any(source != cell.source.value for cell, source in document.sources([whole])):
         raise Undecodable("AMP905", "The magics of a cell cannot be masked and given back, so it is left alone")
     return document
+
+
+def _rows(file: SourceText, source: _Source) -> Iterator[int]:
+    """The line of the file in which each line of a source begins."""
+    fresh = True
+    for span in source.strings:
+        pieces = _lines(json.loads(file[span]))
+        yield from (file.line(span.start) for _ in pieces[0 if fresh else 1 :])
+        fresh = not pieces or pieces[-1].endswith(("\n", "\r"))
 
 
 def _is_python(metadata: dict[str, Any]) -> bool:

@@ -7,9 +7,9 @@ from functools import lru_cache
 
 import libcst as cst
 
-from ampify.syntax.names import REMEMBERED
+from ampify.syntax.names import REMEMBERED, scoped
 from ampify.syntax.tree import Tree
-from ampify.syntax.walk import walk, walk_scope
+from ampify.syntax.walk import walk_scope
 
 Statement = cst.BaseStatement | cst.BaseSmallStatement
 Block = cst.Module | cst.IndentedBlock | cst.SimpleStatementSuite
@@ -31,6 +31,14 @@ def small_statement_of(tree: Tree, node: cst.CSTNode) -> Statement:
 def block_of(tree: Tree, statement: cst.CSTNode) -> Block:
     """The block that ``statement`` is a direct part of."""
     return next(n for n in tree.parents(statement) if isinstance(n, Block))
+
+
+def surely_run_in(tree: Tree, statement: cst.CSTNode) -> Block:
+    """The outermost block that runs ``statement`` whenever it is run: the body of a ``with`` is a part of its block."""
+    block = block_of(tree, statement)
+    while isinstance(around := tree.names.parent[block], cst.With):
+        block = block_of(tree, around)
+    return block
 
 
 def statements(block: Block) -> tuple[cst.CSTNode, ...]:
@@ -158,6 +166,6 @@ def _does_nothing(node: cst.CSTNode) -> bool:
 @lru_cache(REMEMBERED)
 def bodies(module: cst.Module) -> tuple[dict[Function, list[cst.CSTNode]], dict[cst.CSTNode, Function]]:
     """The code of each function of one module, and the innermost function of each node in it."""
-    functions: list[Function] = [module, *(node for node in walk(module) if type(node) is cst.FunctionDef)]
+    functions: list[Function] = [module, *(node for node in scoped(module).parent if type(node) is cst.FunctionDef)]
     found = {function: [*walk_scope(function)] for function in functions}
     return found, {node: function for function, body in found.items() for node in body}

@@ -9,12 +9,12 @@ import builtins
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import libcst as cst
 
 from ampify.syntax.links import Links, member
-from ampify.syntax.walk import children, dotted, target_names
+from ampify.syntax.walk import Kinds, children, dotted, target_names
 
 REMEMBERED = 64
 """Files. Most groups are read with the same files around them; reading is three quarters of the time."""
@@ -195,11 +195,26 @@ class Names:
         return False
 
     def taken(self, name: str, at: Iterable[cst.CSTNode]) -> bool:
-        """Whether ``name`` already means something in a scope of ``at`` or in one inside it."""
+        """Whether ``name`` already means something, or is used unbound, in a scope of ``at`` or in one inside it."""
         homes = {id(self.inner.get(node, self.scope[node])) for node in at}
-        return any(
-            name in scope.bindings and homes & {id(s) for s in scope.chain()} for scope in self.inner.values()
-        ) or any(self.inner.get(node, self.scope[node]).lookup(name) for node in at)
+        bound = (scope for scope in self.inner.values() if name in scope.bindings)
+        return any(homes & {id(s) for s in scope.chain()} for scope in (*bound, *self._unbound.get(name, ()))) or any(
+            self.inner.get(node, self.scope[node]).lookup(name) for node in at
+        )
+
+    @cached_property
+    def _unbound(self) -> dict[str, set[Scope]]:
+        """By name, the scopes that use it where no module at hand binds it: others may do so at run time."""
+        found: dict[str, set[Scope]] = {}
+        for node, scope in self.scope.items():
+            if isinstance(node, cst.Name) and scope.find(node.value) is None:
+                match self.parent[node]:
+                    case cst.Attribute(attr=attr) if attr is node:
+                        continue
+                    case cst.Arg(keyword=keyword) if keyword is node:
+                        continue
+                found.setdefault(node.value, set()).add(scope)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +227,14 @@ class Scoped:
     inner: dict[cst.CSTNode, Scope] = field(default_factory=dict)
 
 
+_BINDS = Kinds(
+    cst.Import, cst.ImportFrom, cst.Assign, cst.AnnAssign, cst.NamedExpr, cst.AugAssign, cst.For, cst.CompFor,
+    cst.AsName, cst.MatchAs, cst.MatchStar, cst.MatchMapping, cst.Param, cst.Del, cst.FunctionDef, cst.ClassDef,
+    cst.TypeAlias, cst.TypeVar, cst.TypeVarTuple, cst.ParamSpec, cst.Lambda, cst.BaseComp,
+)  # fmt: skip
+"""What binds names or opens a scope; most nodes do neither."""
+
+
 @lru_cache(REMEMBERED)
 def scoped(module: cst.Module) -> Scoped:
     """The scopes of one module, which are the same whatever it is read with."""
@@ -221,11 +244,14 @@ def scoped(module: cst.Module) -> Scoped:
     while stack:
         node, parent, scope = stack.pop()
         found.parent[node], found.scope[node] = parent, scope
+        if not _BINDS[type(node)]:
+            stack += [(kid, node, scope) for kid in reversed(children(node))]
+            continue
         inner = _enter(node, parent, scope)
         if inner is not scope:
             found.inner[node] = inner
             _declare(inner, declared.get(node, ()))
-        stack.extend((kid, node, s) for kid, s in reversed([*_placed(node, scope, inner)]))
+        stack += [(kid, node, s) for kid, s in reversed([*_placed(node, scope, inner)])]
     found.inner[module] = found.top
     return found
 

@@ -6,7 +6,8 @@ import ast
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property, lru_cache
-from typing import TypeVar
+from itertools import accumulate
+from typing import Any, TypeVar
 
 import libcst as cst
 from libcst._nodes.internal import CodegenState
@@ -15,10 +16,13 @@ from ampify.source.document import borders
 from ampify.source.text import SourceText, Span
 from ampify.syntax.links import Links
 from ampify.syntax.names import REMEMBERED, Names
+from ampify.syntax.plain import kids
 
 _DEEPEST = 600
 """LibCST overflows Python's stack near 1,000 nested nodes and crashes the process near 12,000."""
 
+_BLANK = {cst.SimpleWhitespace, cst.ParenthesizedWhitespace, cst.TrailingWhitespace, cst.Newline, cst.EmptyLine}
+"""Nobody asks where they stand, and they are half of all nodes."""
 
 Kind = TypeVar("Kind", bound=cst.CSTNode)
 
@@ -31,38 +35,48 @@ class Unreadable(ValueError):
         self.code, self.line, self.column = code, line, column
 
 
+_Ends = tuple[int, int]
+"""Where a node begins and ends."""
+
+
 class _Positions(CodegenState):
-    """Writes a module out once and notes where each node begins and ends: round trip and spans in one pass."""
+    """Writes a module out once and notes between which tokens each node stands: round trip and spans in one pass."""
 
-    def __init__(self, module: cst.Module, spans: dict[cst.CSTNode, Span]) -> None:
+    def __init__(self, module: cst.Module) -> None:
         super().__init__(module.default_indent, module.default_newline)
-        self.at, self.spans = 0, spans
+        self._between: dict[cst.CSTNode, _Ends] = {}
         self._starts: list[int] = []
+        self._ended = True
 
-    def add_indent_tokens(self) -> None:
-        super().add_indent_tokens()
-        self.at += sum(map(len, self.indent_tokens))
+    @property
+    def text(self) -> str:
+        return "".join(self.tokens if self._ended else self.tokens[:-1])
 
-    def add_token(self, value: str) -> None:
-        super().add_token(value)
-        self.at += len(value)
+    @property
+    def ends(self) -> dict[cst.CSTNode, _Ends]:
+        at = [0, *accumulate(map(len, self.tokens))]
+        return {node: (at[first], at[last]) for node, (first, last) in self._between.items()}
+
+    def pop_trailing_newline(self) -> None:
+        self._ended = not self.tokens
 
     def before_codegen(self, node: cst.CSTNode) -> None:
-        self._starts.append(self.at)
+        self._starts.append(len(self.tokens))
 
     def after_codegen(self, node: cst.CSTNode) -> None:
         start = self._starts.pop()
-        self.spans.setdefault(node, Span(start, self.at))
+        if type(node) not in _BLANK:
+            self._between.setdefault(node, (start, len(self.tokens)))
 
     @contextmanager
     def record_syntactic_position(
         self, node: cst.CSTNode, *, start_node: cst.CSTNode | None = None, end_node: cst.CSTNode | None = None
     ) -> Iterator[None]:
-        start = self.at
+        start = len(self.tokens)
         yield
-        first = self.spans[start_node].start if start_node is not None else start
-        last = self.spans[end_node].end if end_node is not None else self.at
-        self.spans[node] = Span(first, last)
+        first = self._between[start_node][0] if start_node is not None else start
+        last = self._between[end_node][1] if end_node is not None else len(self.tokens)
+        self._between[node] = first, last
 
 
 class Tree:
@@ -81,9 +95,9 @@ class Tree:
         read = [_read(part, parts[:number].count(part)) for number, part in enumerate(parts)]
         self.asts = [syntax for syntax, _, _ in read]
         self.modules = [module for _, module, _ in read]
-        self._spans: dict[cst.CSTNode, Span] = {}
-        for (_, _, spans), file in zip(read, self.source.files, strict=True):
-            self._spans |= _shifted(spans, file.start) if file.start else spans
+        self._ends: dict[cst.CSTNode, _Ends] = {}
+        for (_, _, ends), file in zip(read, self.source.files, strict=True):
+            self._ends |= _shifted(ends, file.start) if file.start else ends
 
     @cached_property
     def names(self) -> Names:
@@ -103,14 +117,21 @@ class Tree:
 
     def all(self, kind: type[Kind]) -> list[Kind]:
         """Every node of one kind, in source order."""
-        return [node for node in self.nodes() if type(node) is kind]
+        return self._by_kind.get(kind, [])
+
+    @cached_property
+    def _by_kind(self) -> dict[type, list[Any]]:
+        found: dict[type, list[Any]] = {}
+        for node in self.nodes():
+            found.setdefault(type(node), []).append(node)
+        return found
 
     def span(self, node: cst.CSTNode) -> Span:
         """Where the code of ``node`` stands: parentheses belong to it, comments and blank lines around it do not."""
-        span = self._spans[node]
+        start, end = self._ends[node]
         if isinstance(node, cst.BaseExpression) and node.lpar:
-            return Span(self._spans[node.lpar[0]].start, self._spans[node.rpar[-1]].end)
-        return span
+            start, end = self._ends[node.lpar[0]][0], self._ends[node.rpar[-1]][1]
+        return Span(start, end)
 
     def head(self, statement: cst.CSTNode) -> Span:
         """The first line of a compound statement, without its colon's body."""
@@ -146,24 +167,24 @@ class Tree:
 
 
 @lru_cache(REMEMBERED)
-def _read(text: str, _twin: int) -> tuple[ast.Module, cst.Module, dict[cst.CSTNode, Span]]:
-    """A file and the spans of its nodes; files with equal texts in one tree are twins and share no nodes."""
-    syntax, spans = _parse(text), dict[cst.CSTNode, Span]()
+def _read(text: str, _twin: int) -> tuple[ast.Module, cst.Module, dict[cst.CSTNode, _Ends]]:
+    """A file and the ends of its nodes; files with equal texts in one tree are twins and share no nodes."""
+    syntax = _parse(text)
     try:
         module = cst.parse_module(text)
-        positions = _Positions(module, spans)
+        positions = _Positions(module)
         module._codegen(positions)
     except cst.ParserSyntaxError as error:
         raise Unreadable("AMP900", error.message, error.raw_line, error.raw_column) from None
     except RecursionError:
         raise Unreadable("AMP905", "The file is nested too deeply to be analysed") from None
-    if "".join(positions.tokens) != text:
+    if positions.text != text:
         raise Unreadable("AMP905", "LibCST does not reproduce this file byte for byte, so it is left alone")
-    return syntax, module, spans
+    return syntax, module, positions.ends
 
 
-def _shifted(spans: dict[cst.CSTNode, Span], start: int) -> dict[cst.CSTNode, Span]:
-    return {node: Span(span.start + start, span.end + start) for node, span in spans.items()}
+def _shifted(ends: dict[cst.CSTNode, _Ends], start: int) -> dict[cst.CSTNode, _Ends]:
+    return {node: (first + start, last + start) for node, (first, last) in ends.items()}
 
 
 def _parse(text: str) -> ast.Module:
@@ -177,7 +198,7 @@ def _parse(text: str) -> ast.Module:
         raise Unreadable("AMP905", "The file is nested too deeply to be analysed") from None
     level: list[ast.AST] = [tree]
     for _ in range(_DEEPEST):
-        level = [kid for node in level for kid in ast.iter_child_nodes(node)]
+        level = [kid for node in level for kid in kids(node)]
         if not level:
             return tree
     raise Unreadable("AMP905", "The file is nested too deeply to be analysed")

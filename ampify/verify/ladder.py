@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+from ampify.config import Settings
 from ampify.diagnostic import Diagnostic
 from ampify.verify import bands, bench, circumstances, coverage, ledger, numerics
 from ampify.verify.arms import EXACT, Arm, Runs, Track
@@ -30,6 +32,9 @@ L3 = ("L3", "with AMP on, only rounding differs")
 L4 = ("L4", "what AMP gains")
 
 
+Find = Callable[[Iterable[Path], Callable[[Path], Settings]], Sources | Nothing]
+"""Tells what to compare from the files that the script loads and the settings of ``--fix``."""
+
 _WORDS: Mapping[str, Word] = {
     "holds": "EQUIVALENT",
     "fails": "NOT EQUIVALENT",
@@ -52,16 +57,18 @@ def climb(
     sources: Sources | None = None,
     workers: Workers | None = None,
     track: Track = lambda run: None,
+    find: Find = find,
 ) -> Verdict:
     """Run the script and its counterpart, and tell level by level what holds.
 
-    ``sources`` are the two programs, else they are found from the files that the script loads. ``workers``, if given,
-    stay open, so that many climbs share one interpreter. ``track`` is told the name of each run before it begins.
+    ``sources`` are the two programs, else ``find`` gets them from the files that the script loads. ``workers``, if
+    given, stay open, so that many climbs share one interpreter. ``track`` is told the name of each run before it
+    begins.
     """
     with _opened(request, workers) as server:
         runs = Runs(request, server, track)
         try:
-            return _Climb(runs, *_start(runs, sources)).verdict()
+            return _Climb(runs, *_start(runs, sources, find)).verdict()
         except CannotRun as stop:
             place = stop.place or Place(str(request.path or request.module), 1)
             found = (diagnose("AMP902", stop.reason, place),)
@@ -88,7 +95,7 @@ def _opened(request: Request, workers: Workers | None) -> Iterator[Workers]:
         yield own
 
 
-def _start(runs: Runs, sources: Sources | None) -> tuple[Arm, dict[str, float] | None]:
+def _start(runs: Runs, sources: Sources | None, find: Find) -> tuple[Arm, dict[str, float] | None]:
     """Run the files as they are, find what is to be compared, and give the reference and what makes clipping bite."""
     runs.sources = sources or Sources()
     probe = runs.run(Arm("probe", "reference", EXACT))

@@ -12,6 +12,7 @@ from pathlib import Path
 from ampify import engine
 from ampify.config import Settings
 from ampify.diagnostic import Diagnostic
+from ampify.offer import Offer
 from ampify.rewrite.erase import EraseFailed, erase_text
 from ampify.source.document import Undecodable
 from ampify.source.files import matters
@@ -57,8 +58,13 @@ class Nothing:
     places: tuple[tuple[Place, str], ...] = ()
 
 
-def find(loaded: Iterable[Path], settings: Callable[[Path], Settings]) -> Sources | Nothing:
-    """What to compare: with AMP in the files, the program without it; without, what ``--fix`` makes of it."""
+def find(
+    loaded: Iterable[Path], settings: Callable[[Path], Settings], ask: Callable[[Offer], bool] | None = None
+) -> Sources | Nothing:
+    """What to compare: with AMP in the files, the program without it; without, what ``--fix`` makes of it.
+
+    ``ask`` says which of the fixes are wanted, else all are.
+    """
     texts, erased = dict(_read(sorted(set(loaded)))), dict[Path, str]()
     for group in gather([PythonDocument(path, text, "utf-8") for path, text in texts.items()]):
         try:
@@ -69,11 +75,13 @@ def find(loaded: Iterable[Path], settings: Callable[[Path], Settings]) -> Source
         erased.update(zip(group.paths, whole.split(SEAM), strict=True))
     if reference := {path: text for path, text in erased.items() if text != texts[path]}:
         return Sources(reference, {}, "audit")
-    return _converted(texts, settings)
+    return _converted(texts, settings, ask)
 
 
-def _converted(texts: Mapping[Path, str], settings: Callable[[Path], Settings]) -> Sources | Nothing:
-    after, left = engine.fix_texts(texts, settings)
+def _converted(
+    texts: Mapping[Path, str], settings: Callable[[Path], Settings], ask: Callable[[Offer], bool] | None
+) -> Sources | Nothing:
+    after, left = engine.fix_texts(texts, settings, ask)
     if candidate := {path: text for path, text in after.items() if text != texts[path]}:
         return Sources({}, candidate, "convert")
     refusals = tuple((_place(d, texts), f"{d.code}: {d.message}") for d in left if d.code.startswith(_REASONS))

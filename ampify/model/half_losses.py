@@ -1,0 +1,107 @@
+"""Losses that are means of half-precision values: autocast leaves `mean` in the dtype of what it is given.
+
+A loss in float16 has a gradient in float16, and the usual first loss scale of 65536 is beyond it. The mean of values in
+float32 is in float32, and each value gets its share of the gradient alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import libcst as cst
+
+from ampify.model.dtypes import Dtype, Dtypes
+from ampify.model.flow import How
+from ampify.model.operators import KEEPING
+from ampify.syntax import blocks
+
+if TYPE_CHECKING:
+    from ampify.model.forward import Forward
+
+_DEEP = 8
+"""So many names, calls and operators are looked through between a loss and its means."""
+_ARITHMETIC = cst.Add | cst.Subtract | cst.Multiply | cst.Divide
+_SHAPING = {"view", "reshape", "squeeze", "unsqueeze", "flatten"}
+
+
+def averaged(forward: Forward) -> Iterator[cst.BaseExpression]:
+    """What is averaged for a loss, in half precision once its regions run under autocast."""
+    found = dict.fromkeys(value for b in forward.backwards for value in _Means(forward).of(b.loss, b.node, _DEEP))
+    if not found:
+        return
+    inside = [n for region in forward.runs.found for s in region.statements for n in forward.flow.inside(s)]
+    inside += [n for r in forward.runs.found for h in r.hoists for n in forward.flow.inside(h.expression)]
+    dtypes = Dtypes(forward, "cuda", inside, _reached(forward, inside))
+    yield from dict.fromkeys(half for value in found for half in _lowered(forward, dtypes, value))
+
+
+def _lowered(forward: Forward, dtypes: Dtypes, node: cst.BaseExpression) -> Iterator[cst.BaseExpression]:
+    """The parts of an expression that are surely in half precision and make it so: ``x`` of ``(1 - x).abs()``."""
+    if dtypes.of(node) != {Dtype.HALF}:
+        return
+    library = forward.flow.names.imported(node.func) if isinstance(node, cst.Call) else frozenset[str]()
+    parts: list[cst.BaseExpression] = [node]
+    match node:
+        case cst.BinaryOperation(left=left, operator=operator, right=right) if isinstance(operator, _ARITHMETIC):
+            parts = [left, right]
+        case cst.UnaryOperation(expression=inner):
+            parts = [inner]
+        case cst.Call(func=cst.Attribute(value=inner, attr=cst.Name(value=name))) if name in KEEPING and not library:
+            parts = [inner]
+        case cst.Call(args=[first, *_]) if first.keyword is None and _names(library) & KEEPING:
+            parts = [first.value]
+    found = [half for part in parts if part is not node for half in _lowered(forward, dtypes, part)]
+    yield from found or [node]
+
+
+def _names(paths: frozenset[str]) -> set[str]:
+    return {path.rpartition(".")[2] for path in paths if path.startswith("torch.")}
+
+
+def _reached(forward: Forward, inside: list[cst.CSTNode]) -> set[cst.FunctionDef]:
+    """The functions that regions call, but for the forwards of modules, which are followed from their calls."""
+    called = {f for n in inside if isinstance(n, cst.Call) and (f := forward.flow.callee(n)) is not None}
+    return called.union(*(forward.flow.reachable(f) for f in called))
+
+
+class _Means:
+    """The means that a loss consists of."""
+
+    def __init__(self, forward: Forward) -> None:
+        self.forward, self.flow = forward, forward.flow
+        self._seen: set[tuple[cst.CSTNode, cst.CSTNode]] = set()
+
+    def of(self, node: cst.BaseExpression, at: cst.CSTNode, depth: int) -> Iterator[cst.BaseExpression]:
+        """What the means in an expression, as it is at ``at``, are taken of."""
+        if (node, at) in self._seen or not depth:
+            return
+        self._seen.add((node, at))
+        match node:
+            case cst.BinaryOperation(left=left, operator=operator, right=right) if isinstance(operator, _ARITHMETIC):
+                yield from (*self.of(left, at, depth - 1), *self.of(right, at, depth - 1))
+            case cst.UnaryOperation(operator=cst.Minus(), expression=inner):
+                yield from self.of(inner, at, depth - 1)
+            case cst.IfExp(body=body, orelse=orelse):
+                yield from (*self.of(body, at, depth - 1), *self.of(orelse, at, depth - 1))
+            case cst.Call():
+                yield from self._called(node, at, depth)
+            case cst.Name() | cst.Attribute() if (place := self.flow.place(node)) is not None:
+                for d in self.flow.reaching(place, blocks.small_statement_of(self.forward.tree, at)):
+                    if d.value is not None and d.node in self.forward.half and d.how in (How.ASSIGN, How.CHANGE):
+                        yield from self.of(d.value, d.node, depth - 1)
+
+    def _called(self, call: cst.Call, at: cst.CSTNode, depth: int) -> Iterator[cst.BaseExpression]:
+        if (callee := self.flow.callee(call)) is not None:
+            for returned in self.flow.returns(callee):
+                if returned.value is not None:
+                    yield from self.of(returned.value, returned, depth - 1)
+            return
+        library = self.flow.names.imported(call.func)
+        match call:
+            case cst.Call(args=[first, *_]) if library & {"torch.mean"} and first.keyword is None:
+                yield first.value
+            case cst.Call(func=cst.Attribute(value=inner, attr=cst.Name(value="mean"))) if not library:
+                yield inner
+            case cst.Call(func=cst.Attribute(value=inner, attr=cst.Name(value=name))) if name in _SHAPING:
+                yield from self.of(inner, at, depth - 1)

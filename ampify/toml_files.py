@@ -1,0 +1,58 @@
+"""TOML files: what they hold, and at which line a key stands. Knows no key."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+_LINE = re.compile(r"(?P<what>.*) \(at line (?P<line>\d+), column \d+\)")
+
+
+class Flawed(ValueError):
+    """A file that is no TOML, or cannot be read; the message names file and line."""
+
+
+@cache
+def read(file: Path) -> dict[str, Any] | None:
+    """The parsed file, None where there is none; raises `Flawed`."""
+    try:
+        return tomllib.loads(file.read_text("utf-8-sig"))
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        told = _LINE.fullmatch(str(error))
+        where, what = (f"{file}:{told['line']}", told["what"]) if told else (str(file), error)
+        raise Flawed(f"{where}: {what}") from None
+
+
+def part(data: object, *keys: str) -> dict[str, Any]:
+    """The table at ``keys``; an empty one where something else is."""
+    for key in keys:
+        data = data.get(key) if isinstance(data, dict) else None
+    return data if isinstance(data, dict) else {}
+
+
+def line_of(file: Path, keys: tuple[str, ...], word: str = "") -> int | None:
+    """The line at which the value at ``keys`` begins, or of ``word`` in it; None where the file does not say.
+
+    `tomllib` tells no places: the value begins below the longest head of the file that is TOML and lacks it.
+    """
+    lines = file.read_text("utf-8-sig").splitlines(keepends=True)
+    first = next((n for n in range(len(lines), -1, -1) if _lacks("".join(lines[:n]), keys)), None)
+    if first is None or first == len(lines):
+        return None
+    written = (
+        n for n, line in enumerate(lines[first:], first + 1) if re.search(rf"[\"'\s,\[]{re.escape(word)}\b", line)
+    )
+    return next(written, first + 1) if word else first + 1
+
+
+def _lacks(head: str, keys: tuple[str, ...]) -> bool:
+    try:
+        data = tomllib.loads(head)
+    except ValueError:
+        return False
+    return keys[-1] not in part(data, *keys[:-1])

@@ -1,0 +1,69 @@
+"""Losses that are means of half-precision values: they are computed in float32, so that their gradients are finite."""
+
+from __future__ import annotations
+
+import pytest
+from execution import assert_same, run
+from test_traps import HEAD
+
+from ampify.config import Settings
+from ampify.engine import fix_text
+
+STEP = """\
+for x, y in data[:1]:
+    opt.zero_grad()
+    {loss}
+    loss.backward()
+    opt.step()
+    log.append((str(loss.dtype), loss.item()))
+"""
+USUAL = 2.0**16
+"""What `GradScaler` begins with."""
+
+LOSSES = {
+    "a function": "loss = -torch.mean(model(x))",
+    "a method": "loss = model(x).mean()",
+    "a name": "out = model(x)\n    loss = -out.mean()",
+    "a difference": "loss = torch.mean(model(x)) - model(x + 1).mean()",
+    "a hinge": "loss = F.relu(1.0 - model(x)).mean()",
+    "squares": "loss = model(x).square().mean()",
+    "a sum of parts": "a, b = model(x).mean(), model(-x).mean()\n    loss = (a + b) / 2",
+    "added up": "loss = model(x).mean()\n    loss += 0.5 * model(-x).mean()",
+    "a helper": "loss = score(model(x))",
+    "inline": "loss = model(x).mean()",
+}
+HELPER = "def score(out):\n    return -torch.mean(out)\n\n\n"
+
+
+@pytest.mark.parametrize("shape", LOSSES)
+def test_a_mean_has_a_finite_gradient_at_the_usual_scale(shape: str):
+    before = HEAD + HELPER + STEP.format(loss=LOSSES[shape])
+    after, left = fix_text(before, Settings())
+    assert left == []
+    original = run(before, "original")
+    assert_same(original, run(after, "off"))
+    assert_same(original, run(after, "scaled"))
+    full = run(after, "full", scale=USUAL)
+    assert full.log[0][0] == "torch.float32"
+    assert len(full.steps) == 1, "the step was skipped"
+    halved = run(after.replace(".float()", ""), "full", scale=USUAL)
+    assert halved.steps == [], "without `.float()` it would not be skipped either"
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        "loss = F.mse_loss(model(x), torch.zeros(6, 4, device=device))",
+        "loss = (model(x) - F.one_hot(y, 4).float()).abs().mean()",
+        "loss = model(x).float().mean()",
+        "loss = model(x).exp().mean()",
+        "loss = (model(x) ** 2).mean()",
+        "loss = model(x).sum()",
+    ],
+)
+def test_what_is_in_float32_already_is_left_alone(loss: str):
+    before = HEAD + STEP.format(loss=loss)
+    after, left = fix_text(before, Settings())
+    assert left == []
+    assert after.count(".float()") == before.count(".float()")
+    assert run(after, "full", scale=USUAL).log[0][0] == "torch.float32"
