@@ -50,11 +50,13 @@ def checked(project: Path, cache: Cache | None, mode: engine.Mode = engine.Mode.
 
 def fresh() -> None:
     """Forget what one process remembers of configuration files."""
-    from ampify import config
+    from ampify import config, pins, toml_files
     from ampify.source import importers
 
-    for function in (config._of_folder, config._toml, importers._sources):
-        function.cache_clear()
+    for module in (config, pins, toml_files, importers):
+        for function in vars(module).values():
+            if hasattr(function, "cache_clear"):
+                function.cache_clear()
 
 
 def test_warm_is_cold_and_asks_no_rule(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
