@@ -60,27 +60,27 @@ class Settings:
     def enables(self, code: str, path: str | None = None) -> bool:
         """Whether findings of ``code`` are wanted, in the file ``path``."""
         here = path is not None and any(each.covers(path, code) for each in self.per_file_ignores)
-        return not here and selection.selected(self._layers, code)
+        return not here and selection.selected(self.layers, code)
 
     def names(self, code: str) -> bool:
         """Whether ``code`` itself is selected, not only the beginning of it."""
-        return any(code in (*(each.select or ()), *each.extend_select) for each in self._layers)
+        return any(code in (*(each.select or ()), *each.extend_select) for each in self.layers)
 
     def reports(self, code: str, path: str) -> bool:
         """Whether a finding about ampify's own work is told: unless it is ignored, whatever else is selected."""
         off = any(
-            selection.wins(code, each.ignore, (*(each.select or ()), *each.extend_select)) for each in self._layers
+            selection.wins(code, each.ignore, (*(each.select or ()), *each.extend_select)) for each in self.layers
         )
         return not off and not any(each.covers(path, code) for each in self.per_file_ignores)
 
     @property
     def chooses(self) -> bool:
         """Whether some rules are off."""
-        return bool(self.per_file_ignores) or any(each.select or each.ignore for each in self._layers)
+        return bool(self.per_file_ignores) or any(each.select or each.ignore for each in self.layers)
 
     def fix(self, code: str, fix: Fix | None) -> Fix | None:
         """The fix of a finding as these settings have it: as safe as they say, or none."""
-        if fix is None or not selection.fixable(self._layers, code):
+        if fix is None or not selection.fixable(self.layers, code):
             return None
         if fix.applicability is Applicability.MANUAL:
             return fix
@@ -95,12 +95,13 @@ class Settings:
     def codes(self) -> set[str]:
         """Every code, or beginning of one, that is named anywhere."""
         named = [(*(e.select or ()), *e.extend_select, *e.ignore, *(e.fixable or ()), *e.extend_fixable, *e.unfixable)
-                 for e in self._layers]  # fmt: skip
+                 for e in self.layers]  # fmt: skip
         files = (each.codes for each in self.per_file_ignores)
         return {code for codes in (*named, *files, self.extend_safe_fixes, self.extend_unsafe_fixes) for code in codes}
 
     @property
-    def _layers(self) -> tuple[Selection, ...]:
+    def layers(self) -> tuple[Selection, ...]:
+        """What is said of the rules, the last layer last."""
         return (*self.below, Selection(**{name: getattr(self, name) for name in _SELECTION}))
 
 
@@ -189,7 +190,7 @@ def _chain(file: Path, below: tuple[Path, ...]) -> Iterator[tuple[Path, Layer]]:
     if base := layer.pop(EXTEND, None):
         if base.resolve() in (each.resolve() for each in (*below, file)):
             circle = " → ".join(_shown(each) for each in (*below, file, base))
-            raise _flaw(file, EXTEND, f"`{EXTEND}` goes in a circle: {circle}")
+            raise flaw(file, f"`{EXTEND}` goes in a circle: {circle}", _holds(EXTEND))
         yield from _chain(base, (*below, file))
     yield file, layer
 
@@ -272,7 +273,7 @@ def _checked(data: Any, file: Path) -> dict[str, Any]:
         try:
             found |= _values({key: value}, file.absolute().parent)
         except ConfigError as error:
-            raise _flaw(file, key, str(error)) from None
+            raise flaw(file, str(error), _holds(key)) from None
     return found
 
 
@@ -289,11 +290,15 @@ def _values(data: Mapping[str, object], folder: Path) -> dict[str, Any]:
     return found
 
 
-def _flaw(file: Path, key: str, message: str, word: str = "") -> ConfigError:
-    """What is wrong with a key, and where it stands."""
-    keys = ("tool", "ampify", key) if file.name == "pyproject.toml" else (key,)
-    line = toml_files.line_of(file, keys, word)
+def flaw(file: Path, message: str, has: Callable[[dict[str, Any]], object], word: str = "") -> ConfigError:
+    """What is wrong in a config file, and where: at what its table for ampify ``has``, or at ``word`` in it."""
+    keys = ("tool", "ampify") if file.name == "pyproject.toml" else ()
+    line = toml_files.line_of(file, lambda data: has(toml_files.part(data, *keys)), word)
     return ConfigError(f"{_shown(file)}:{line}: {message}" if line else f"{_shown(file)}: {message}")
+
+
+def _holds(key: str) -> Callable[[dict[str, Any]], object]:
+    return lambda table: key in table
 
 
 def unknown_code(code: str, known: Sequence[str], files: Iterable[Path]) -> ConfigError:
@@ -303,7 +308,7 @@ def unknown_code(code: str, known: Sequence[str], files: Iterable[Path]) -> Conf
     for file in files:
         for key, value in (_settings_in(file) or {}).items():
             if re.search(rf"\b{code}\b", str(value), re.I) and key in OPTIONS:
-                return _flaw(file, key, message, code)
+                return flaw(file, message, _holds(key), code)
     return ConfigError(message)
 
 

@@ -277,7 +277,7 @@ def _inspection_of_text(settings: Settings, path: str) -> Inspection:
 
 def erase(paths: Iterable[Path], run: Run, track: Track = iter) -> Report:
     """Take mixed precision out of every file."""
-    return _report(paths, replace(run, screen=Screened.NOT), track, _erase)
+    return _report(paths, replace(run, screen=Screened.NOT), track, erasing)
 
 
 def add_ignores(paths: Iterable[Path], run: Run, reason: str = "", track: Track = iter) -> Report:
@@ -315,7 +315,8 @@ def _mend(document: Document, inspection: Inspection) -> FileReport:
     return inspection.look(text) if document.lint_only else inspection.mend(text)
 
 
-def _erase(document: Document, inspection: Inspection) -> FileReport:
+def erasing(document: Document, inspection: Inspection) -> FileReport:
+    """The work of `erase`."""
     from ampify.rewrite.erase import EraseFailed, erase_text
     from ampify.syntax.tree import Tree
 

@@ -109,7 +109,8 @@ class Inspection:
     def apply(self, text: str, wanted: Callable[[Diagnostic], bool]) -> FileReport:
         """The report on a text after the fix of the first finding that is ``wanted``, if its proof holds."""
         found = self._find(text, self._focus(text))
-        one = next((d for d in _shown(text, found) if d.fix and d.fix.edits and wanted(d)), None)
+        every = (*_shown(text, found), *self._unused(text, found))
+        one = next((d for d in every if d.fix and d.fix.edits and wanted(d)), None)
         if one is None or one.fix is None or _flaw(text, [one.fix], self.paths):
             return self._report(text, text, found)
         return FileReport(self.path, text, splice(text, one.fix.edits), (), (one,), part=self.part)
@@ -314,8 +315,7 @@ class Inspection:
             asked = self._wants(code, source, ignore.span.start)
         else:  # a bare `noqa` may be there for other tools
             asked = ignore.kind != "noqa" and not self.settings.chooses
-        here = source.file(ignore.span.start)
-        near = (d for d in found if (not code or d.code == code) and source.file(d.span.start) == here)
+        near = (d for d in found if not code or d.code == code)
         ranges = [ignore] if ignore.kind == "off" else []  # one that keeps a fix out is of use, too
         return asked and not any(_hidden(source, [ignore], d) or _reaches(source, ranges, d) for d in near)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -35,24 +36,21 @@ def part(data: object, *keys: str) -> dict[str, Any]:
     return data if isinstance(data, dict) else {}
 
 
-def line_of(file: Path, keys: tuple[str, ...], word: str = "") -> int | None:
-    """The line at which the value at ``keys`` begins, or of ``word`` in it; None where the file does not say.
+def line_of(file: Path, has: Callable[[dict[str, Any]], object], word: str = "") -> int | None:
+    """The line at which that begins which the file ``has``, or of ``word`` in it; None where that cannot be told.
 
-    `tomllib` tells no places: the value begins below the longest head of the file that is TOML and lacks it.
+    `tomllib` tells no places: it begins below the longest head of the file that is TOML and lacks it.
     """
     lines = file.read_text("utf-8-sig").splitlines(keepends=True)
-    first = next((n for n in range(len(lines), -1, -1) if _lacks("".join(lines[:n]), keys)), None)
-    if first is None or first == len(lines):
+    first = next((n for n in range(len(lines), -1, -1) if _lacks("".join(lines[:n]), has)), len(lines))
+    if first == len(lines):
         return None
-    written = (
-        n for n, line in enumerate(lines[first:], first + 1) if re.search(rf"[\"'\s,\[]{re.escape(word)}\b", line)
-    )
-    return next(written, first + 1) if word else first + 1
+    named = re.compile(rf"[\"'\s,\[]{re.escape(word)}\b" if word else "")
+    return next((n for n, line in enumerate(lines[first:], first + 1) if named.search(line)), first + 1)
 
 
-def _lacks(head: str, keys: tuple[str, ...]) -> bool:
+def _lacks(head: str, has: Callable[[dict[str, Any]], object]) -> bool:
     try:
-        data = tomllib.loads(head)
+        return not has(tomllib.loads(head))
     except ValueError:
         return False
-    return keys[-1] not in part(data, *keys[:-1])

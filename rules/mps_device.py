@@ -26,10 +26,11 @@ def check(model: FileModel) -> Iterator[Finding]:
 
 
 def _too_old(found: DeviceType) -> Iterator[Finding]:
-    if found.argument is None or found.argument.literal != "mps":
+    use = found.use
+    if found.argument is None or found.argument.literal != "mps" or use.version_switch or use.target is None:
         return
     for apis, what, since in SINCE:
-        if found.use.paths <= apis and not found.use.supports(since) and found.use.target is not None:
-            needed, allowed = (f"{major}.{minor}" for major, minor in (since, found.use.target))
+        if use.paths <= apis and not use.supports(since):
+            needed, allowed = (f"{major}.{minor}" for major, minor in (since, use.target))
             message = f"{what} on `mps` needs PyTorch {needed}, but this project allows {allowed}"
             yield Finding(found.span, message)

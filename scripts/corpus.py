@@ -1,13 +1,14 @@
 """Runs ampify over checkouts of real repositories: ``corpus.py CHECKOUTS OUT [--jobs N] [NAME …]``.
 
 ``corpus.toml`` names the repositories and their commits; ``CHECKOUTS/NAME`` holds each. What was found is kept as JSON
-in ``OUT``, and all that is there becomes the table ``docs/corpus.md``, so that a later run shows what moved. The
-checkouts are copied and never changed.
+in ``OUT``, and all that is there becomes the table ``docs/corpus.md``, so that a later run shows what moved. What
+``--fix`` did is kept beside it as a diff, to be read. The checkouts are copied and never changed.
 """
 
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 import os
 import resource
@@ -61,10 +62,12 @@ class Outcome:
     crashes: list[str]
     seconds: int
     places: dict[str, list[str]]
+    decided: list[tuple[str, int, str]]
+    """File, line and decision of every step."""
 
 
-def examine(name: str, commit: str, checkout: Path) -> Outcome:
-    """Run ampify over a copy of a checkout."""
+def examine(name: str, commit: str, checkout: Path) -> tuple[Outcome, str]:
+    """Run ampify over a copy of a checkout; what came of it, and the diff."""
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder) / checkout.name
         shutil.copytree(checkout, tree, ignore=_unread, ignore_dangling_symlinks=True)
@@ -76,7 +79,7 @@ def examine(name: str, commit: str, checkout: Path) -> Outcome:
         runs = (steps, fixing, again)
         found = [*fixing.report["diagnostics"], *fixing.report["fixed"]] if fixing.report else []
         decided = steps.report or []
-        return Outcome(
+        outcome = Outcome(
             name,
             commit,
             files=sum(path.suffix in (".py", ".ipynb") for path in before),
@@ -88,7 +91,14 @@ def examine(name: str, commit: str, checkout: Path) -> Outcome:
             crashes=[run.failure for run in runs if run.failure],
             seconds=round(sum(run.seconds for run in runs)),
             places=_places(found, tree),
+            decided=[(os.path.relpath(step["path"], tree), step["line"], step["decision"]) for step in decided],
         )
+        return outcome, "".join(_diff(path.relative_to(tree), raw, after[path]) for path, raw in before.items())
+
+
+def _diff(path: Path, before: bytes, after: bytes) -> str:
+    old, new = ([*raw.decode("utf-8", "replace").splitlines(keepends=True)] for raw in (before, after))
+    return "".join(difflib.unified_diff(old, new, f"a/{path}", f"b/{path}")) if before != after else ""
 
 
 def _unread(_: str, names: list[str]) -> set[str]:
@@ -203,9 +213,10 @@ def main() -> None:
         if not checkout.is_dir():
             print(f"{name}: no such folder", flush=True)
             return
-        outcome = examine(name, known[name], checkout)
+        outcome, diff = examine(name, known[name], checkout)
         kept = args.out / f"{name.replace('/', '+')}.json"
         kept.write_text(json.dumps(asdict(outcome), indent=1), "utf-8")
+        kept.with_suffix(".diff").write_text(diff, "utf-8")
         print(f"{name}: {outcome.seconds} s", flush=True)
 
     with ThreadPoolExecutor(args.jobs) as pool:

@@ -131,9 +131,9 @@ def test_a_probe_of_the_signature_is_a_version_switch() -> None:
     ["import triton", "from mine import _C", "from kernels import my_cuda", "torch.cuda.synchronize()", "model.cuda()"],
 )
 def test_code_for_cuda_alone_may_ask_about_cuda(line: str) -> None:
-    text = "import torch\n{}\nflag = torch.is_autocast_enabled()\n"
+    text = "import torch\n{}\n\n\ndef mixed():\n    return torch.is_autocast_enabled()\n"
     assert codes(text.format(line), "AMP106") == []
-    assert codes(text.format("on = torch.cuda.is_available()"), "AMP106") == [("AMP106", 3)]
+    assert codes(text.format("on = torch.cuda.is_available()"), "AMP106") == [("AMP106", 6)]
 
 
 def test_a_device_keeps_its_other_arguments() -> None:

@@ -7,7 +7,7 @@ from execution import assert_same, run
 from test_traps import HEAD
 
 from ampify.config import Settings
-from ampify.engine import fix_text
+from ampify.engine import check_text, fix_text
 
 PICKED = 'device = torch.device("cuda" if torch.cuda.is_available() else "cpu")'
 LOOP = """\
@@ -85,3 +85,40 @@ def test_a_program_that_ends_without_an_accelerator():
     device = "import sys\nif not torch.accelerator.is_available():\n    sys.exit(0)\n" + ACCELERATOR["alone"]
     after, _ = fix_text(HEAD.replace(PICKED, device) + LOOP, Settings())
     assert 'use_amp = device.type == "cuda"' in after
+
+
+CPU = f"""{HEAD}
+def regress(optimizer, pairs):
+    net = nn.Sequential(nn.Linear(8, 1))
+    net.apply(lambda module: None)
+    opt = optimizer(net.parameters(), lr=0.1)
+    for x, y in pairs:
+        opt.zero_grad()
+        loss = F.mse_loss(net(x).squeeze(1), y.float())
+        loss.backward()
+        opt.step()
+
+
+regress(torch.optim.SGD, data)
+"""
+
+
+def test_a_model_that_is_made_in_a_function_and_stays_on_the_cpu():
+    (found,) = [d for d in check_text(CPU, Settings()) if d.code.startswith("AMP0")]
+    assert found.code == "AMP018"
+    assert "never leaves the CPU" in found.message
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("net = nn.Sequential(nn.Linear(8, 1))", "net = nn.Sequential(nn.Linear(8, 1)).to(device)"),
+        ("net.apply(lambda module: None)", "net.cuda()"),
+        ("net = nn.Sequential(nn.Linear(8, 1))", "net = pairs.net"),
+        ("log = []", "log = []\ntorch.set_default_device(device)"),
+    ],
+)
+def test_a_model_that_may_be_elsewhere(change: tuple[str, str]):
+    text = CPU.replace(*change)
+    assert text != CPU
+    assert "AMP018" not in [d.code for d in check_text(text, Settings())]

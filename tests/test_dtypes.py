@@ -215,3 +215,19 @@ def test_the_table_is_what_the_installed_torch_says():
     if f'torch = "{torch.__version__.partition("+")[0]}"' in written:
         assert written == made
     assert made.count("[") == written.count("[")
+
+
+def many_ways(kinds: int) -> str:
+    """A chain of methods, each overridden in every class: the ways through it multiply."""
+    methods = [f"    def m{i}(self, x):\n        return self.m{i + 1}(x)\n" for i in range(4)]
+    last = "    def m4(self, x):\n        return x.exp()\n"
+    classes = [f"class Net{k}({'Net0' if k else 'nn.Module'}):\n" + "".join(methods) + last for k in range(kinds)]
+    return HEAD + "\n".join(classes) + "\n\nmany = Net0()\nfound = many.m0(wide)\n"
+
+
+@pytest.mark.parametrize(("kinds", "known"), [(2, True), (12, False)])
+def test_more_ways_than_can_be_followed_are_unknown(kinds: int, known: bool) -> None:
+    code = read(Tree(many_ways(kinds))).code
+    value = next(n.value for n in code.tree.all(cst.Assign) if code.tree.text(n).startswith("found ="))
+    dtypes = Dtypes(Forward(Acts(code), []), "cuda", [value], frozenset())
+    assert (dtypes.of(value) == {Dtype.FLOAT}) is known

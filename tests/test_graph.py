@@ -7,6 +7,8 @@ import pytest
 from click.testing import CliRunner
 
 from ampify.cli import main
+from ampify.model.find import read
+from ampify.syntax.tree import Tree
 
 TRAINER = """import torch
 from torch import nn
@@ -163,3 +165,23 @@ def test_json_has_the_same_graph(tmp_path):
 def test_no_steps_give_an_empty_graph(tmp_path, text):
     dot = Dot(run(tmp_path, text, "dot"))
     assert not dot.nodes
+
+
+WHOLE = """\
+from timm.utils import NativeScaler
+from torch import nn, optim
+
+model = nn.Linear(2, 1)
+optimizer = optim.SGD(model.parameters(), 0.1)
+loss_scaler = NativeScaler()
+for x, y in batches:
+    loss = nn.functional.mse_loss(model(x), y)
+    loss_scaler(loss, optimizer, clip_grad=1.0)
+"""
+
+
+def test_what_one_call_does_is_told_in_one_order():
+    steps = (read(Tree(WHOLE)).steps for _ in range(30))
+    assert {tuple(type(act).__name__ for step in found for act in step.acts) for found in steps} == {
+        ("Backward", "OptimizerStep", "Update")
+    }

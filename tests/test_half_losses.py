@@ -67,3 +67,40 @@ def test_what_is_in_float32_already_is_left_alone(loss: str):
     assert left == []
     assert after.count(".float()") == before.count(".float()")
     assert run(after, "full", scale=USUAL).log[0][0] == "torch.float32"
+
+
+SURE = """\
+with torch.no_grad():
+    model.b.bias.fill_(12.0)
+for x, y in data[:1]:
+    opt.zero_grad()
+    {loss}
+    loss.backward()
+    opt.step()
+    log.append(model.b.bias.tolist())
+"""
+LOGARITHMS = [
+    "loss = -torch.log(1 - torch.sigmoid(model(x)) + 1e-6).mean()",
+    "loss = -(1 - model(x).sigmoid() + 1e-6).log().mean()",
+    "p = torch.sigmoid(model(x))\n    loss = -torch.log(1 - p + 1e-6).mean()",
+    "loss = surprise(model(x))",
+]
+SURPRISE = "def surprise(out):\n    return -torch.log(1 - torch.sigmoid(out) + 1e-6).mean()\n\n\n"
+
+
+@pytest.mark.parametrize("loss", LOGARITHMS)
+def test_the_logarithm_of_a_probability_keeps_its_gradient(loss: str):
+    before = HEAD + SURPRISE + SURE.format(loss=loss)
+    after, left = fix_text(before, Settings())
+    assert left == []
+    original = run(before, "original")
+    assert_same(original, run(after, "scaled"))
+    exact, half = original.log[0], run(after, "full").log[0]
+    assert all(bias < 12.0 for bias in exact)
+    assert half == pytest.approx(exact, rel=1e-3)
+    assert run(after.replace(".float()", ""), "full").log[0] == [12.0] * 4
+
+
+def test_a_softmax_is_in_float32_by_itself():
+    text = HEAD + SURE.format(loss="loss = -torch.log(torch.softmax(model(x), 1)).mean()")
+    assert ".float()" not in fix_text(text, Settings())[0]

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ampify.engine import Mode, Run, check
+from ampify.config import Settings
+from ampify.engine import Mode, Run, check, check_text
 from ampify.source import files
 
 ROOT = Path(__file__).parents[1]
@@ -156,3 +157,21 @@ class TestWriting:
         assert real.read_bytes() == raw.replace(b"old", b"new")
         assert stat.S_IMODE(real.stat().st_mode) == 0o750
         assert link.readlink() == Path("real.txt")
+
+
+def test_what_is_made_of_its_own_elements():
+    text = """\
+import torch
+
+
+class Data:
+    def __init__(self):
+        self.put(self.read)
+
+    def put(self, given):
+        self.read = given[0]
+
+    def __len__(self):
+        return self.read()
+"""
+    assert check_text(text, Settings()) == []

@@ -167,3 +167,10 @@ def test_drop_of_what_only_changed_references_need() -> None:
 def test_drop_of_a_local_import() -> None:
     tree = Tree("from a import x\nx\ndef f():\n    from b import x\n    HERE\n")
     assert splice(tree.source.text, drop(tree, "x", at(tree))) == "from a import x\nx\ndef f():\n    HERE\n"
+
+
+def test_a_block_does_not_begin_with_what_parted_the_import_from_it() -> None:
+    text = "def f(x):\n    from library import name\n\n    # note\n    HERE\n"
+    tree = Tree(text)
+    edits = drop(tree, "name", at(tree))
+    assert splice(text, edits) == "def f(x):\n    # note\n    HERE\n"

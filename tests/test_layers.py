@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS = [
     "source", "needs", "index", "toml_files", "pins", "selection", "config", "schema", "syntax", "model", "rewrite",
     "diagnostic", "offer", "rule", "rules", "screen", "shelf", "inspection", "together", "cache", "engine", "review",
-    "report", "server", "cli", "__main__",
+    "report", "server", "api", "cli", "__main__",
 ]  # fmt: skip
 LOOKED_UP = {("rule", "rules")}  # `rule.load` looks the folder up when it is called
 MODULES = sorted([*(ROOT / "ampify").rglob("*.py"), *(ROOT / "rules").glob("*.py")])
@@ -111,6 +111,11 @@ def without_exit(code):
 
 def test_version_starts_fast():
     assert not {"libcst", "rich", "torch", "pathspec", "packaging"} & loaded(without_exit(VERSION))
+
+
+def test_to_import_ampify_costs_nothing():
+    before, after = loaded(""), loaded("import ampify")
+    assert after - before == {"ampify"}
 
 
 def test_a_file_without_torch_loads_no_libcst():

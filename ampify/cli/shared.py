@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import IO, Any
 
 import click
 
@@ -18,6 +19,26 @@ def parsed(parse: Callable[[str], object]) -> Callable[[click.Context, click.Par
             raise click.BadParameter(str(error), ctx, parameter) from None
 
     return convert
+
+
+class Refused(click.ClickException):
+    """What cannot be done, in one line."""
+
+    exit_code = 2
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        click.echo(f"ampify: {' '.join(self.message.split())}", file=file, err=file is None)
+
+
+@contextmanager
+def one_line() -> Iterator[None]:
+    """Wrong options are told without the usage above."""
+    try:
+        yield
+    except click.exceptions.NoArgsIsHelpError:
+        raise
+    except click.UsageError as error:
+        raise Refused(error.format_message()) from None
 
 
 class ConfigErrors:

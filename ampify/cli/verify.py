@@ -15,7 +15,7 @@ import click
 from ampify.cli.shared import ConfigErrors, given, parsed
 from ampify.config import CHOICES, parse_torch
 
-FORMATS = ("text", "json", "junit", "markdown")
+FORMATS = ("text", "json", "junit", "markdown", "sarif")
 _INTERRUPTED = 130
 
 

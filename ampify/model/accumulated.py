@@ -26,9 +26,10 @@ class Kept:
 
 def kept_graphs(step: TrainingStep) -> Iterator[Kept]:
     backwards = [b for b in step.every(Backward) if b.by is None and step.code.flow.place(b.loss) is not None]
-    if backwards:
+    added = [n for f in step.functions for n in step.code.flow.body[f] if _added(n) is not None] if backwards else []
+    if added:
         forward = Forward(step.context, step.every(Backward))
-        for node in (n for f in step.functions for n in step.code.flow.body[f] if n not in forward.sliced):
+        for node in (n for n in added if n not in forward.sliced):
             found = (_kept(step, forward, node, backward) for backward in backwards)
             yield from (kept for kept in [next(filter(None, found), None)] if kept is not None)
 

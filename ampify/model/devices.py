@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import libcst as cst
 
 from ampify.model.absent import may_be_none
 from ampify.model.flags import Flags, bound_at
 from ampify.model.flow import Flow, How
+from ampify.model.makers import Makers
 from ampify.model.roles import Role, Roles
 from ampify.model.step import Code, Device
 from ampify.syntax import blocks
@@ -107,6 +108,41 @@ def accelerated(code: Code) -> bool:
                 if dotted(node)[0] in ("args", "opt", "config", "cfg", "hparams", "opts", "self"):
                     return True
     return False
+
+
+def stays_on_cpu(code: Code, functions: Iterable[Function], models: Iterable[cst.BaseExpression]) -> bool:
+    """Whether the modules of a step are made in its own functions, and nothing there is ever put on another device."""
+    makers = Makers(code.flow, code.roles)
+    made = [maker for model in models for maker in makers.of(model)]
+    around = {*functions}
+    if not made or not all(isinstance(m, cst.Call) and code.flow.function(m) in around for m in made):
+        return False
+    classes = [code.flow.named(m.func) for m in made if isinstance(m, cst.Call)]
+    known = [cls for cls in classes if isinstance(cls, cst.ClassDef)]
+    inside = [f for f in code.flow.functions if blocks.method_class(code.tree, f) in known]
+    if not all(isinstance(c, cst.ClassDef) or _of_torch(code, m) for c, m in zip(classes, made, strict=True)):
+        return False
+    nodes = (n for f in (*around, *inside) for n in code.flow.body[f])
+    return not any(map(_moves, nodes)) and not any(_sets_default(n) for n in code.tree.nodes())
+
+
+def _of_torch(code: Code, maker: cst.CSTNode) -> bool:
+    paths = code.flow.names.imported(maker.func) if isinstance(maker, cst.Call) else frozenset[str]()
+    return bool(paths) and all(path.startswith("torch.nn.") for path in paths)
+
+
+def _moves(node: cst.CSTNode) -> bool:
+    """Whether a node is any sign of a device."""
+    match node:
+        case cst.Attribute(attr=cst.Name(value="to")):
+            return True
+        case cst.Name(value=text) | cst.SimpleString(value=text):
+            return any(word in text.lower() for word in ("cuda", "device", "gpu", "accelerator", "ctx"))
+    return False
+
+
+def _sets_default(node: cst.CSTNode) -> bool:
+    return isinstance(node, cst.Name) and node.value in ("set_default_tensor_type", "set_default_device")
 
 
 def _unknown_device(flow: Flow, node: cst.BaseExpression) -> bool:

@@ -51,6 +51,8 @@ _FLOAT: Found = frozenset({Dtype.FLOAT})
 _WHOLE: Found = frozenset({Dtype.WHOLE})
 _DEEP = 6
 """So many calls are followed into each other."""
+_WIDE = 300
+"""So many calls are followed for one value: classes that override each other's methods multiply the ways."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +100,12 @@ class Dtypes:
         self._settled: set[_Key] = set()
         self._visited: set[_Key] = set()
         self._changed = False
+        self._followed = 0
 
     def of(self, node: cst.BaseExpression) -> Found:
         """The dtypes that the value of an expression may have where it stands; empty for what holds no value."""
         while True:
-            self._changed, self._visited = False, set()
+            self._changed, self._visited, self._followed = False, set(), 0
             found = self._value(node)
             if not self._changed:
                 self._settled |= self._visited
@@ -223,7 +226,7 @@ class Dtypes:
             case How.PARAM:
                 return self._parameter(d, inner, index)
             case How.UNPACK:
-                return self._value(d.value, inner, _unpacked(self.flow, d)) if d.value else _NONE
+                return self._value(d.value, inner, unpacked(self.flow, d)) if d.value else _NONE
             case How.ITERATE:
                 drawn = [*self.flow.drawn(d)]
                 return self._all(drawn or ([d.value] if d.value else []), inner)
@@ -419,7 +422,8 @@ class Dtypes:
         if target in chain:
             return _NONE
         returned = [r.value for r in self.flow.returns(target) if r.value is not None]
-        if not returned or len(chain) == _DEEP:
+        self._followed += 1
+        if not returned or len(chain) == _DEEP or self._followed > _WIDE:
             return _unknown(call)
         return self._all(returned, Frame(call, target, frame, low), index)
 
@@ -493,7 +497,7 @@ def _position(node: cst.Subscript) -> int | None:
     return None
 
 
-def _unpacked(flow: Flow, d: Definition) -> int | None:
+def unpacked(flow: Flow, d: Definition) -> int | None:
     """Which element of what is unpacked a definition takes."""
     target = d.node.targets[0].target if isinstance(d.node, cst.Assign) else None
     if not isinstance(target, cst.Tuple | cst.List) or any(isinstance(e, cst.StarredElement) for e in target.elements):

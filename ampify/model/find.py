@@ -251,7 +251,7 @@ def _describe(acts: Acts, group: list[Act]) -> TrainingStep:
               if isinstance(a, GradientUse | InnerGradient | Unscale | Update)]  # fmt: skip
     forward, repeated = Forward(acts, backwards), _repeated(acts, group)
     others = [a for a in others if not _apart(a, forward, repeated)]
-    every = (*backwards, *sorted({*steps, *others}, key=lambda a: code.tree.span(a.node).start))
+    every = (*backwards, *sorted(dict.fromkeys((*steps, *others)), key=lambda a: code.tree.span(a.node).start))
     if (step := TrainingStep(code, acts, every)).framework is not None:
         return replace(step, regions=forward.runs.found)
     probable = forward.islands.probabilities  # before the obstacles are read: it may find some

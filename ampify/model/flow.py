@@ -14,7 +14,7 @@ from ampify.syntax import blocks
 from ampify.syntax.blocks import Function
 from ampify.syntax.names import Bound, Scope
 from ampify.syntax.tree import Tree
-from ampify.syntax.walk import children, dotted, is_none, walk_scope
+from ampify.syntax.walk import Kinds, children, dotted, is_none, walk_scope
 
 if TYPE_CHECKING:
     from ampify.model.values import Handed, Values
@@ -66,6 +66,8 @@ class Definition:
         return whole and self.how in (How.ASSIGN, How.UNPACK, How.ITERATE)
 
 
+_DEFINES = Kinds(cst.Assign, cst.AnnAssign, cst.NamedExpr, cst.AugAssign, cst.For, cst.With, cst.Param, cst.Call)
+
 _Classes = dict[Place | cst.FunctionDef, cst.ClassDef | None]
 """What is known of the classes of places and of what functions return; None too while it is being found out."""
 
@@ -89,6 +91,7 @@ class Flow:
         self._callees: dict[cst.Call, cst.FunctionDef | None] = {}
         self._handed: dict[cst.Call, frozenset[Handed]] = {}
         self._inside: dict[cst.CSTNode, tuple[cst.CSTNode, ...]] = {}
+        self._calls_inside: dict[cst.CSTNode, list[cst.Call]] = {}
         self._places: dict[cst.CSTNode, Place | None] = {}
         self._reaching: dict[tuple[Place, cst.CSTNode], list[Definition]] = {}
         self._instances: dict[Place, cst.ClassDef | None] = {}
@@ -177,7 +180,7 @@ class Flow:
         """All definitions of the file by root, in source order."""
         found: dict[Scope | cst.ClassDef, list[Definition]] = {}
         for function in self.functions:
-            for node in self.body[function]:
+            for node in (n for n in self.body[function] if _DEFINES[type(n)]):
                 for definition in self._define(node, function):
                     found.setdefault(definition.place.root, []).append(definition)
         return found
@@ -341,6 +344,12 @@ class Flow:
         if node not in self._inside:
             self._inside[node] = tuple(walk_scope(node))
         return self._inside[node]
+
+    def calls_inside(self, node: cst.CSTNode) -> list[cst.Call]:
+        """The calls among the code below ``node`` that runs when it does."""
+        if node not in self._calls_inside:
+            self._calls_inside[node] = [n for n in self.inside(node) if isinstance(n, cst.Call)]
+        return self._calls_inside[node]
 
     # ------------------------------------------------------------------ reads
 

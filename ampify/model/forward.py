@@ -7,7 +7,7 @@ results may be in half precision). Islands stay outside: what autocast forbids g
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import cached_property
 
 import libcst as cst
@@ -110,7 +110,7 @@ class Forward:
         while not {*self.statements.values()} <= self._entered:
             self._entered |= {*self.statements.values()}
             for statement in [*self.statements]:
-                for call in (n for n in self.flow.inside(statement) if isinstance(n, cst.Call)):
+                for call in self.flow.calls_inside(statement):
                     for value, at in [*self._through(call)]:
                         self._demand(value, at)
 
@@ -313,9 +313,9 @@ class Forward:
     # ------------------------------------------------------------------ regions
 
     @property
-    def sliced(self) -> set[cst.CSTNode]:
+    def sliced(self) -> Collection[cst.CSTNode]:
         """The statements that feed a loss."""
-        return {*self.statements}
+        return self.statements.keys()
 
     @property
     def low(self) -> bool:

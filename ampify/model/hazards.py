@@ -39,7 +39,7 @@ class Hazards:
 
     def all(self) -> Iterator[Obstacle]:
         """The first hazard of each kind, and those of the CPU alone that stand before it."""
-        for kind in (self._reached, self._opaque, self._left_half, self._anomaly):
+        for kind in (self._reached, self._adjacent, self._opaque, self._left_half, self._anomaly):
             for hazard in kind():
                 yield hazard
                 if not hazard.cpu:
@@ -144,13 +144,14 @@ class Hazards:
         module = func.value if isinstance(func, cst.Attribute) and self.roles.of(func) is not Role.MODULE else func
         made = (maker.func for maker in self._makers.of(module, drawn=True) if isinstance(maker, cst.Call))
         paths = [path for maker in made for path in self.flow.names.imported(maker)]
-        if (name := libraries.multiplies(paths)) is not None and self._graphs:
-            return f"`{name}` multiplies with a sparse matrix, whose backward has no kernel for half precision (AMP407)"
         return libraries.hazard(paths)
 
-    @cached_property
-    def _graphs(self) -> bool:
-        return sparse.graphs(self.flow)
+    def _adjacent(self) -> Iterator[Obstacle]:
+        """Modules of a library that multiply with graphs in a sparse layout, wherever their calls are."""
+        for call in self.flow.calls if sparse.graphs(self.flow) else ():
+            if (name := libraries.multiplies(self.flow.names.imported(call.func))) is not None:
+                reason = "multiplies with a sparse matrix, whose backward has no kernel for half precision (AMP407)"
+                yield self._at(call, f"`{name}` {reason}")
 
     def _product(self, node: cst.CSTNode) -> Iterator[Obstacle]:
         """A Gram matrix adds up squares over all positions; what divides them comes after they have overflowed."""
@@ -225,10 +226,10 @@ class Hazards:
     @property
     def _forbids(self) -> bool:
         """Whether the code names a loss that autocast forbids."""
-        forbidden, names = words.BCE_FUNCTIONS | words.BCE_MODULES, self.flow.names
-        if '"BCELoss"' in self.tree.source.text or any(
-            names.imported(call.func) & forbidden for call in self.flow.calls
-        ):
+        forbidden, names, text = words.BCE_FUNCTIONS | words.BCE_MODULES, self.flow.names, self.tree.source.text
+        if not any(path.rpartition(".")[2] in text for path in forbidden):
+            return False
+        if '"BCELoss"' in text or any(names.imported(call.func) & forbidden for call in self.flow.calls):
             return True
         return any(
             isinstance(n, cst.Attribute | cst.Name) and names.imported(n) & forbidden

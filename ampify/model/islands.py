@@ -14,7 +14,7 @@ import libcst as cst
 
 from ampify.model import vocabulary as words
 from ampify.model.flow import How, Place, params
-from ampify.model.probabilities import Probabilities, Source, Unseen
+from ampify.model.probabilities import Probabilities, Source, Unseen, logged
 from ampify.model.roles import Role
 from ampify.model.step import Hoist, Obstacle
 from ampify.syntax import blocks
@@ -30,10 +30,13 @@ class Islands:
     def __init__(self, forward: Forward) -> None:
         self.forward, self.flow, self.roles, self.tree = forward, forward.flow, forward.roles, forward.tree
         self._holding: dict[cst.FunctionDef, bool] = {}
+        self._forbidden: dict[cst.Call, bool] = {}
 
     def forbidden(self, call: cst.Call) -> bool:
         """Whether a call must not run under autocast, itself or in a helper: BCE on probabilities; distributions."""
-        return self.is_bce(call) or self._makes_distribution(call)
+        if call not in self._forbidden:
+            self._forbidden[call] = self.is_bce(call) or self._makes_distribution(call)
+        return self._forbidden[call]
 
     def _makes_distribution(self, call: cst.Call) -> bool:
         paths = self.flow.names.imported(call.func)
@@ -58,11 +61,10 @@ class Islands:
         return self._holding[function]
 
     def _holds_bce(self, function: cst.FunctionDef) -> bool:
-        inner = [n for f in (function, *self.flow.reachable(function)) for n in self.flow.body[f]]
         return any(
             self.stands_for(n.func) & words.BCE_FUNCTIONS or self.made_by(n.func) & words.BCE_MODULES
-            for n in inner
-            if isinstance(n, cst.Call)
+            for f in (function, *self.flow.reachable(function))
+            for n in self.flow.calls_in[f]
         )
 
     def stands_for(self, node: cst.CSTNode) -> frozenset[str]:
@@ -97,7 +99,7 @@ class Islands:
         """Whether a simple statement must run outside autocast, with float32 inputs."""
         if isinstance(statement, cst.BaseCompoundStatement):
             return False
-        return any(isinstance(n, cst.Call) and self.forbidden(n) for n in self.flow.inside(statement))
+        return any(map(self.forbidden, self.flow.calls_inside(statement)))
 
     def _is_loss_call(self, call: cst.Call) -> bool:
         paths = self.flow.names.imported(call.func)
@@ -108,12 +110,10 @@ class Islands:
         """What an island needs: expressions to compute under autocast before it, values to take in float32."""
         hoists: list[Hoist] = []
         floats: list[cst.BaseExpression] = []
-        calls = [n for n in self.flow.inside(statement) if isinstance(n, cst.Call)]
+        calls = self.flow.calls_inside(statement)
         for call in (c for c in calls if self._is_loss_call(c)):
             for arg in call.args:
-                inline = any(
-                    isinstance(n, cst.Call) and self.forward.runs_module(n) for n in self.flow.inside(arg.value)
-                )
+                inline = any(map(self.forward.runs_module, self.flow.calls_inside(arg.value)))
                 if not inline and not self.forward.reads_low(arg.value, statement):
                     continue
                 exact = self._exact(call, arg)
@@ -183,13 +183,23 @@ class Islands:
 
     @cached_property
     def probabilities(self) -> tuple[Source, ...]:
-        """The sigmoids whose results go into a binary cross entropy."""
+        """The sigmoids whose results go into a binary cross entropy, or whose logarithm is taken."""
         found: dict[Source, None] = {}
         for function in dict.fromkeys(self.forward.statements.values()):
-            for call in (n for n in self.flow.body[function] if isinstance(n, cst.Call) and self.is_bce(n)):
+            for call in filter(self.is_bce, self.flow.calls_in[function]):
                 if any(self.forward.reads_low(a, call) for a in arguments(call)):
                     found.update(dict.fromkeys(self._sigmoids(call)))
-        return tuple(found)
+        return tuple(found | dict.fromkeys(self._of_logarithms()))
+
+    def _of_logarithms(self) -> Iterator[Source]:
+        """``torch.log(1 - torch.sigmoid(x) + eps)``: in float16 a sigmoid is 1 early on, and has no gradient there."""
+        direct = dict.fromkeys(self.forward.statements.values())
+        below = dict.fromkeys(f for function in direct for f in self.flow.reachable(function) if f not in direct)
+        for function in (*direct, *below):
+            for call in (n for n in self.flow.body[function] if isinstance(n, cst.Call)):
+                for value in logged(call, self.flow):
+                    if function in below or self.forward.reads_low(value, call):
+                        yield from Probabilities(self).sigmoids(value)
 
     def _sigmoids(self, call: cst.Call) -> Iterator[Source]:
         """The sources of the probabilities that a loss takes; the loss is an obstacle where they cannot be seen."""
@@ -213,9 +223,7 @@ class Islands:
         if direct or callee is None:
             yield from [*arguments(call)][:1]
             return
-        inner = (
-            n for f in (callee, *self.flow.reachable(callee)) for n in self.flow.body[f] if isinstance(n, cst.Call)
-        )
+        inner = (n for f in (callee, *self.flow.reachable(callee)) for n in self.flow.calls_in[f])
         for node in inner:
             if self.flow.names.imported(node.func) & words.BCE_FUNCTIONS or self.made_by(node.func) & words.BCE_MODULES:
                 given = node.args[0].value if node.args else None

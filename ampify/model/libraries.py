@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 _KNOWN = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
+_INERT: dict[str, list[str]] = _KNOWN.pop("inert")
 _MULTIPLYING: dict[str, list[str]] = _KNOWN.pop("multiplying")
 
 
@@ -21,6 +22,12 @@ def hazard(paths: Iterable[str]) -> str | None:
 def multiplies(paths: Iterable[str]) -> str | None:
     """The class of a module that multiplies with the adjacency matrix that it is given, if one does."""
     return next((name for package, name in map(_class, paths) if name in _MULTIPLYING.get(package, ())), None)
+
+
+def lowers_nothing(path: str) -> bool:
+    """Whether a class is known to compute nothing that autocast runs in half precision."""
+    package, name = _class(path)
+    return name in _INERT.get(package, ())
 
 
 def _class(path: str) -> tuple[str, str]:

@@ -7,9 +7,10 @@ from typing import TypeGuard
 
 import libcst as cst
 
+from ampify.model import gone, unlowered
 from ampify.model import vocabulary as words
 from ampify.model.acts import Acts
-from ampify.model.devices import accelerated
+from ampify.model.devices import accelerated, stays_on_cpu
 from ampify.model.engines import engine_obstacles
 from ampify.model.flow import Place
 from ampify.model.forward import Forward
@@ -41,7 +42,7 @@ class Obstacles:
             self._closures, self._manual_updates, self._functional, self._distributed, self._written, self._two_phase,
             self._hooks, self._masters, self._foreign, self._no_step, self._other_dtypes, self._unknown_forward,
             self._no_accelerator, self._shared, self._reduced, self._kept, self._hazards, self._sharded, self._wrapped,
-            self._unrecorded, self._homemade,
+            self._unrecorded, self._homemade, self._gone, self._useless,
         )  # fmt: skip
         for check in checks:
             yield from check()
@@ -346,6 +347,21 @@ class Obstacles:
                 )
                 yield self._at("AMP017", act.node, reason)
 
+    def _gone(self) -> Iterator[Obstacle]:
+        """What does not run any more has to be mended before it can be converted."""
+        if not gone.suspected(self.tree.source.text):
+            return
+        calling = [f for f in self.flow.functions if {*self.functions} & {*self.flow.reachable(f)}]
+        found = [*gone.indexed(self.flow, self.roles, [*self.functions, *calling])]
+        for use in (*found, *gone.imported(self.flow)):
+            yield self._at("AMP017", use.node, use.reason)
+            return
+
+    def _useless(self) -> Iterator[Obstacle]:
+        if self.steps and self.forward.low and unlowered.nothing(self.forward):
+            reason = "autocast would run nothing of it in half precision: there are no layers or products of matrices"
+            yield self._at("AMP017", self.backwards[0].node, reason)
+
     def _unknown_forward(self) -> Iterator[Obstacle]:
         if self.steps and not self.forward.low:
             yield self._at("AMP017", self.backwards[0].node, "the statements that compute this loss were not found")
@@ -361,6 +377,8 @@ class Obstacles:
             yield self._at(
                 "AMP018", self.backwards[0].node, "no use of CUDA or another accelerator was found in this file"
             )
+        elif self.steps and stays_on_cpu(self.forward.code, self.functions, self.forward.runs.models()):
+            yield self._at("AMP018", self.backwards[0].node, "its model is made here, and never leaves the CPU")
 
     def _shared(self) -> Iterator[Obstacle]:
         """Two optimizers over the same parameters, stepped without a backward in between."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import libcst as cst
 
 from ampify.model import vocabulary as words
-from ampify.model.flow import How, Place
+from ampify.model.flow import Flow, How, Place
 from ampify.syntax import blocks
 
 if TYPE_CHECKING:
@@ -27,6 +27,9 @@ _SHAPES = {"view", "view_as", "reshape", "flatten", "squeeze", "unsqueeze", "mea
            "permute", "transpose", "contiguous", "cuda", "clamp", "expand_as"}  # fmt: skip
 
 
+_LOGARITHMS = {"torch.log", "torch.log2", "torch.log10", "torch.log1p"}
+
+
 class Unseen(Exception):
     """The code that makes a probability is not in sight."""
 
@@ -37,6 +40,27 @@ class Source:
 
     argument: cst.BaseExpression | None = None
     sequential: cst.Call | None = None
+
+
+def logged(call: cst.Call, flow: Flow) -> list[cst.BaseExpression]:
+    """What may be a probability in the argument of a logarithm: ``p`` and ``q`` of ``torch.log(1 - p * q + eps)``."""
+    paths = flow.names.imported(call.func)
+    name = call.func.attr.value if isinstance(call.func, cst.Attribute) else ""
+    stack: list[cst.BaseExpression] = []
+    if paths & _LOGARITHMS and call.args:
+        stack = [call.args[0].value]
+    elif not paths and isinstance(call.func, cst.Attribute) and f"torch.{name}" in _LOGARITHMS:
+        stack = [call.func.value]
+    found = []
+    while stack:
+        match stack.pop():
+            case cst.BinaryOperation(left=left, right=right):
+                stack += [left, right]
+            case cst.UnaryOperation(expression=inner):
+                stack.append(inner)
+            case node:
+                found.append(node)
+    return found
 
 
 class Probabilities:
@@ -56,6 +80,27 @@ class Probabilities:
                 yield from self._called(node, index)
             case _:
                 raise Unseen
+
+    def sigmoids(self, node: cst.BaseExpression) -> list[Source]:
+        """The sources that are surely no softmax, which autocast runs in float32; none where one is not in sight."""
+        try:
+            return [source for source in self.of(node) if self._is_sigmoid(source)]
+        except Unseen:
+            return []
+
+    def _is_sigmoid(self, source: Source) -> bool:
+        if source.sequential is not None:
+            made = [*self._constructors(source.sequential.func, frozenset())]
+            lasts = [call.args[-1].value for call in made if call.args]
+            return all(isinstance(n, cst.Call) and self._softens(n.func) is False for n in lasts)
+        above = self.tree.parents(source.argument) if source.argument is not None else ()
+        call = next((node for node in above if isinstance(node, cst.Call)), None)
+        return call is not None and not self._softens(call.func)
+
+    def _softens(self, func: cst.BaseExpression) -> bool:
+        names = {p.rpartition(".")[2] for p in self.flow.names.imported(func) | self.islands.made_by(func)}
+        names |= {func.attr.value} if isinstance(func, cst.Attribute) else set()
+        return bool(names & {"softmax", "Softmax"})
 
     def _kept(self, place: Place, node: cst.CSTNode) -> Iterator[Source]:
         found = self.flow.reaching(place, blocks.small_statement_of(self.tree, node))

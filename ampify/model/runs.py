@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
+from ampify.model import operators
 from ampify.model.grad_mode import gradless, switches_off
 from ampify.model.roles import Role
 from ampify.model.step import Act, Backward, Hoist, InnerGradient, Region
@@ -76,16 +77,38 @@ class Runs:
         One that records no gradients ends there, too: arithmetic on its results is the same under autocast.
         """
         computing = [i for i, s in enumerate(run) if self.any_module(s) or self._computes(s)]
+        if computing and gradless(self.tree, run[0]):
+            computing = [i for i in computing if self.any_module(run[i]) or self._computes(run[i], known=True)]
+            run = run[: computing[-1] + 1] if computing else []
         if computing:
-            last = computing[-1] if gradless(self.tree, run[0]) else len(run)
-            yield Region(function, tuple(run[computing[0] : last + 1]))
+            yield Region(function, tuple(run[computing[0] :]))
+
+    def models(self) -> list[cst.BaseExpression]:
+        """What the regions call to run a module."""
+        inside = [n for region in self.found for s in region.statements for n in self.flow.inside(s)]
+        inside += [n for region in self.found for h in region.hoists for n in self.flow.inside(h.expression)]
+        return [n.func for n in inside if isinstance(n, cst.Call) and self.forward.runs_module(n)]
 
     def any_module(self, node: cst.CSTNode) -> bool:
-        return any(isinstance(n, cst.Call) and self.forward.runs_module(n) for n in self.flow.inside(node))
+        return any(map(self.forward.runs_module, self.flow.calls_inside(node)))
 
-    def _computes(self, node: cst.CSTNode) -> bool:
-        """Whether a statement does more on values in half precision than moving them about, adding, multiplying."""
-        return any(self._operates(n, node) and self.forward.reads_low(n, node) for n in self.flow.inside(node))
+    def _computes(self, node: cst.CSTNode, known: bool = False) -> bool:
+        """Whether a statement does more on values in half precision than moving them about, adding, multiplying.
+
+        With ``known``, whether autocast has a say in it: it has none in rounding, clamping, comparing.
+        """
+        return any(
+            self._operates(n, node) and not (known and self._same(n)) and self.forward.reads_low(n, node)
+            for n in self.flow.inside(node)
+        )
+
+    def _same(self, node: cst.CSTNode) -> bool:
+        """Whether an operator of PyTorch does the same under autocast and without."""
+        if not isinstance(node, cst.Call) or self.flow.callee(node) is not None:
+            return False
+        name = node.func.attr.value if isinstance(node.func, cst.Attribute) else ""
+        known = operators.KEEPING | operators.MEETING | operators.WHOLE | operators.CREATING
+        return name in known or name.endswith("_like")
 
     def _operates(self, node: cst.CSTNode, statement: cst.CSTNode) -> bool:
         match node:
@@ -107,7 +130,7 @@ class Runs:
 
     def _works(self, function: cst.FunctionDef) -> bool:
         """Whether a function of the file calls more than what moves values about."""
-        for call in (n for n in self.flow.body[function] if isinstance(n, cst.Call)):
+        for call in self.flow.calls_in[function]:
             name = call.func.attr.value if isinstance(call.func, cst.Attribute) else getattr(call.func, "value", "")
             if name not in _MOVES and self.flow.callee(call) is not function:
                 return True
@@ -148,12 +171,7 @@ class Runs:
         for small in self.forward.half:
             if isinstance(small, cst.BaseCompoundStatement) or id(small) in taken or self.once(small):
                 continue
-            calls = [
-                n
-                for n in self.flow.inside(small)
-                if isinstance(n, cst.Call) and self.forward.runs_module(n) and id(n) not in taken
-            ]
-            if calls:
+            if any(self.forward.runs_module(n) and id(n) not in taken for n in self.flow.calls_inside(small)):
                 yield small
 
     def once(self, statement: cst.CSTNode) -> bool:

@@ -11,6 +11,7 @@ from pathlib import PurePath
 import libcst as cst
 
 from ampify.source.text import Span
+from ampify.syntax import blocks
 from ampify.syntax.names import Binding, Bound
 from ampify.syntax.tree import Tree
 from ampify.syntax.walk import dotted, walk
@@ -241,7 +242,21 @@ def switched(tree: Tree, node: cst.CSTNode) -> bool:
                 return True
             case cst.If() | cst.IfExp() if child is not parent.test and _about_versions(tree, parent.test):
                 return True
+            case cst.IndentedBlock(body=body) if _left_before(tree, body, child):
+                return True
         child = parent
+    return False
+
+
+def _left_before(tree: Tree, body: Sequence[cst.CSTNode], last: cst.CSTNode) -> bool:
+    """``if version < …: raise`` in a block, before its statement ``last``."""
+    for statement in body:
+        match statement:
+            case _ if statement is last:
+                return False
+            case cst.If(test=test, body=cst.IndentedBlock() | cst.SimpleStatementSuite() as inner):
+                if blocks.leaves(inner) and _about_versions(tree, test):
+                    return True
     return False
 
 

@@ -21,6 +21,9 @@ _DEEPEST = 4
 _AS_THEY_ARE = {"enumerate", "zip", "list", "tuple", "reversed"}
 """Built-ins that give the elements of what they are given."""
 
+_DEEPEST = 8
+"""Tables within tables: what is made of its own elements, as by ``x = x[0]``, would go on for ever."""
+
 
 @dataclass(frozen=True, slots=True)
 class Handed:
@@ -99,7 +102,7 @@ class Values:
 
     def _kept(self, node: cst.Name | cst.Attribute, depth: int) -> _Found:
         place = self.flow.place(node)
-        if place is None:
+        if place is None or depth > _DEEPEST:
             return None
         if (place, depth) not in self._at:
             self._at[place, depth] = None  # what is made of itself ends here

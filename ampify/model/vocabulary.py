@@ -128,7 +128,8 @@ FULLY_SHARDED = (
     "torch.distributed.fsdp",
     "torch.distributed._composable.fsdp",
     "torch.distributed.tensor",
-    "deepspeed",
+    "deepspeed.initialize",
+    "deepspeed.zero",
 )
 
 MIXED_FLAGS = {

@@ -70,8 +70,12 @@ def found(report: Report) -> Iterator[Found]:
             line = source.shown(source.line(finding.span.start)).strip()
             key = "\0".join((relative(finding.path), finding.code, line))
             same[key] += 1
-            digest = sha256(f"{key}\0{same[key]}".encode("utf-8", "surrogatepass")).hexdigest()
-            yield Found(finding, source, digest[:32], finding.severity >= file.level)
+            yield Found(finding, source, fingerprint(key, str(same[key])), finding.severity >= file.level)
+
+
+def fingerprint(*parts: str) -> str:
+    """32 hexadecimal digits that stand for the parts."""
+    return sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def relative(path: str) -> str:

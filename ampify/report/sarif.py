@@ -20,27 +20,36 @@ _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sa
 _HOME = "https://pypi.org/project/ampify/"
 _BRACKET = re.compile(r"\[(?=[^\[\]]*\]\()")
 _NUMBERED = re.compile(r"\{(\d+)\}")
-_LEVELS = {Severity.INFO: "note", Severity.WARNING: "warning", Severity.ERROR: "error"}
+LEVELS = {Severity.INFO: "note", Severity.WARNING: "warning", Severity.ERROR: "error"}
 
 
 def render(report: Report, out: TextIO) -> None:
     results = [*found(report)]
     rules = {each.finding.code: each.finding for each in results}
     codes = sorted(rules)
-    driver = {
-        "name": "ampify",
-        "informationUri": _HOME,
-        "semanticVersion": __version__,
-        "rules": [_rule(rules[code]) for code in codes],
-    }
     run = {
-        "tool": {"driver": driver},
+        "tool": {"driver": driver([rules[code] for code in codes])},
         "columnKind": "unicodeCodePoints",
         "invocations": [_invocation(report)],
         "results": [_result(each, codes) for each in results],
     }
-    json.dump({"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}, out, indent=2)
+    json.dump(log(run), out, indent=2)
     out.write("\n")
+
+
+def log(run: dict[str, Any]) -> dict[str, Any]:
+    """The whole of a file with one run."""
+    return {"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}
+
+
+def driver(examples: Sequence[Diagnostic]) -> dict[str, Any]:
+    """ampify itself, with the rules of some findings."""
+    return {
+        "name": "ampify",
+        "informationUri": _HOME,
+        "semanticVersion": __version__,
+        "rules": [_rule(example) for example in examples],
+    }
 
 
 def _rule(example: Diagnostic) -> dict[str, Any]:
@@ -57,18 +66,18 @@ def _rule(example: Diagnostic) -> dict[str, Any]:
 
 
 def _invocation(report: Report) -> dict[str, Any]:
-    told = [{"level": "error", "message": _message(error)} for error in report.errors]
+    told = [{"level": "error", "message": message(error)} for error in report.errors]
     return {"executionSuccessful": not told, "toolExecutionNotifications": told}
 
 
 def _result(each: Found, codes: Sequence[str]) -> dict[str, Any]:
     finding = each.finding
-    notes = [{**_related(each, note), "message": _message(note.message)} for note in finding.notes]
+    notes = [{**_related(each, note), "message": message(note.message)} for note in finding.notes]
     return {
         "ruleId": finding.code,
         "ruleIndex": codes.index(finding.code),
-        "level": _LEVELS[finding.severity],
-        "message": _message(each.message),
+        "level": LEVELS[finding.severity],
+        "message": message(each.message),
         "locations": [_location(each, finding.span)],
         "relatedLocations": [{"id": number, **note} for number, note in enumerate(notes, 1)],
         "partialFingerprints": {"ampify/v1": each.fingerprint},
@@ -84,7 +93,7 @@ def _related(each: Found, note: Note) -> dict[str, Any]:
     return {"physicalLocation": {"artifactLocation": {"uri": uri(there.path)}, "region": region}}
 
 
-def _message(text: str) -> dict[str, str]:
+def message(text: str) -> dict[str, str]:
     """Words in which nothing that was quoted is a link, as ``steps[0](x)`` would be, or a placeholder as ``{0}``."""
     return {"text": _NUMBERED.sub(r"{{\1}}", _BRACKET.sub(r"\[", text))}
 

@@ -7,15 +7,14 @@ import os
 import re
 import subprocess
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ampify.config import ConfigError
 from ampify.diagnostic import Diagnostic
 from ampify.engine import Report
 from ampify.inspection import FileReport
-from ampify.source import notebook
-from ampify.source.document import Place, Undecodable
+from ampify.source.document import Located
 from ampify.source.text import Span
 
 _HUNK = re.compile(r"@@ -\d+(?:,(?P<old>\d+))? \+(?P<first>\d+)(?:,(?P<count>\d+))? @@")
@@ -33,7 +32,6 @@ class Changes:
     """The changed lines by file, its real path. Where lines were only taken out, those around the gap count."""
 
     lines: Mapping[str, tuple[range, ...]]
-    _cells: dict[str, dict[tuple[int, int], int]] = field(default_factory=dict, init=False, compare=False)
 
     def only(self, report: Report) -> Report:
         """The report on what the changes touch."""
@@ -44,26 +42,22 @@ class Changes:
         return replace(file, diagnostics=tuple(d for d in file.diagnostics if self._touches(file, d)))
 
     def _touches(self, file: FileReport, finding: Diagnostic) -> bool:
-        path = os.path.realpath(finding.path)
-        changed = self.lines.get(path, ())
+        changed = self.lines.get(os.path.realpath(finding.path), ())
         if not changed or changed[0] == _WHOLE:
             return bool(changed)
         spans = (finding.span, *(note.span for note in finding.notes))
-        own = (self._lines(path, file, span) for span in spans)
+        own = (_lines(file.source, span) for span in spans)
         return any(lines.start < each.stop and each.start < lines.stop for lines in own for each in changed)
 
-    def _lines(self, path: str, file: FileReport, span: Span) -> range:
-        """The lines of the file on disk that a span is in."""
-        source = file.source
-        last = max(span.end - 1, span.start)
-        return range(self._line(path, source.place(span.start)), self._line(path, source.place(last)) + 1)
 
-    def _line(self, path: str, place: Place) -> int:
-        if place.cell is None:
-            return place.line
-        if path not in self._cells:
-            self._cells[path] = _rows(Path(path))
-        return self._cells[path].get((place.cell, place.line), 0)
+def _lines(source: Located, span: Span) -> range:
+    """The lines of the file on disk that a span is in."""
+    return range(_line(source, span.start), _line(source, max(span.end - 1, span.start)) + 1)
+
+
+def _line(source: Located, offset: int) -> int:
+    place = source.place(offset)
+    return place.line if place.cell is None else source.stored(offset)
 
 
 def since(base: str, paths: Iterable[Path]) -> Changes:
@@ -101,14 +95,6 @@ def _unquoted(name: str) -> str:
     if not name.startswith('"'):
         return name
     return os.fsdecode(bytes(ast.literal_eval("b" + name)))
-
-
-def _rows(path: Path) -> dict[tuple[int, int], int]:
-    """The line of a notebook's file at which each line of a cell stands."""
-    try:
-        return notebook.decode(path, path.read_bytes()).rows()
-    except (OSError, Undecodable):
-        return {}
 
 
 def _top(path: Path) -> Path:

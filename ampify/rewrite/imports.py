@@ -118,7 +118,7 @@ def _end(tree: Tree, span: Span) -> int:
 
 
 def _removed(tree: Tree, statement: _ImportStatement) -> tuple[Edit, ...]:
-    """The whole statement gone; nothing where its block would be left empty."""
+    """The whole statement gone, and the blank lines below it where a block begins; nothing if that leaves it empty."""
     line = tree.names.parent[statement]
     if not isinstance(line, cst.SimpleStatementLine):
         return ()
@@ -131,7 +131,14 @@ def _removed(tree: Tree, statement: _ImportStatement) -> tuple[Edit, ...]:
     if not isinstance(block, cst.Module) and len(getattr(block, "body", ())) == 1:
         return ()
     span = tree.span(line)
-    return (Edit(Span(tree.source.line_start(span.start), _next_line(tree, span.end)), ""),)
+    end = _next_line(tree, span.end)
+    while isinstance(block, cst.IndentedBlock) and block.body[0] is line and _is_blank(tree, end):
+        end = _next_line(tree, end)
+    return (Edit(Span(tree.source.line_start(span.start), end), ""),)
+
+
+def _is_blank(tree: Tree, offset: int) -> bool:
+    return not tree.source.text_of_line(tree.source.line(offset)).strip() and offset < len(tree.source.text)
 
 
 def _next_line(tree: Tree, offset: int) -> int:

@@ -14,11 +14,11 @@ from ampify.config import Lookup, Settings
 from ampify.diagnostic import Diagnostic
 from ampify.engine import Change, Mode, Report, Run, Wanted
 from ampify.inspection import FileReport, Inspection
-from ampify.server.silence import silencing
 from ampify.source import files
 from ampify.source.document import Document, Place, Undecodable
 from ampify.source.edits import splice
 from ampify.source.formats import decode
+from ampify.source.silence import silence
 from ampify.source.text import Span
 from ampify.together import Group, gather
 
@@ -88,14 +88,14 @@ class Study:
     def silenced(self, path: str, code: str, place: Place) -> tuple[Change, ...]:
         """What changes where a comment hides one finding."""
 
-        def silence(_document: Document, inspection: Inspection) -> FileReport:
+        def hide(_document: Document, inspection: Inspection) -> FileReport:
             text = inspection.part.text
             here = (d.span.start for d in inspection.look(text).diagnostics if d.code == code)
             start = next((start for start in here if inspection.place(start) == (path, place)), None)
-            edit = None if start is None else silencing(text, start, code)
-            return FileReport(inspection.path, text, splice(text, [edit] if edit else []), part=inspection.part)
+            edits = [] if start is None else silence(text, [(start, code)])
+            return FileReport(inspection.path, text, splice(text, edits), part=inspection.part)
 
-        return self._done(Run(self.settings), silence).changes
+        return self._done(Run(self.settings), hide).changes
 
     def all_fixed(self) -> tuple[Change, ...]:
         """What all fixes change that the settings let be applied."""
@@ -105,7 +105,8 @@ class Study:
         """What the conversion of one training step changes, whatever rules are selected."""
 
         def conversion(path: Path) -> Settings:
-            return replace(self.settings(path), select=(CONVERSION,), ignore=())
+            free = {"ignore": (), "per_file_ignores": (), "fixable": None, "unfixable": (), "below": ()}
+            return replace(self.settings(path), select=(CONVERSION,), **free)  # type: ignore[arg-type]
 
         wanted = Wanted(Path(step.path), step.place.line, step.place.cell)
         return self._done(Run(conversion, Mode.DIFF, wanted)).changes

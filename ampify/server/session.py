@@ -263,12 +263,14 @@ async def _actions(session: Session, params: types.CodeActionParams) -> list[typ
     if study is None or paper is None:
         return []
     offered = await session.ask(lambda: [*offers(study, paper, params, cell, session.encoding)])
+    takes = session.client_capabilities.text_document and session.client_capabilities.text_document.code_action
     found = [_action(session, home, offer) for offer in offered or []]
-    return (
-        found
-        if _resolves(session)
-        else [done for each in found if (done := await _resolved(session, each)).edit or done.disabled]
-    )
+    if not (takes and takes.disabled_support):
+        found = [action for action in found if not action.disabled]
+    if takes and takes.resolve_support and "edit" in takes.resolve_support.properties:
+        return found
+    resolved = [await _resolved(session, action) for action in found]
+    return [action for action in resolved if action.edit or action.disabled]
 
 
 def _action(session: Session, home: str, offer: Offer) -> types.CodeAction:
@@ -280,13 +282,6 @@ def _action(session: Session, home: str, offer: Offer) -> types.CodeAction:
         disabled=types.CodeActionDisabled(offer.refusal) if offer.refusal else None,
         data={"home": home, **offer.data},
     )
-
-
-def _resolves(session: Session) -> bool:
-    """Whether the client asks for the edit of an action once it is chosen."""
-    texts = session.client_capabilities.text_document
-    support = texts and texts.code_action and texts.code_action.resolve_support
-    return bool(support and "edit" in support.properties)
 
 
 async def _resolved(session: Session, action: types.CodeAction) -> types.CodeAction:

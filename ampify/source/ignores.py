@@ -29,8 +29,6 @@ _SKIP_FILE = re.compile(r"#\s*ampify:\s*skip-file\b")
 _MAY_HOLD = re.compile(r"#\s*ampify:|#\s*(?i:noqa)\b(?:(?!\s*:)|[^\n]*(?i:AMP))")
 _REST = re.compile(r"[^#\r\n]*")
 _OWN = "AMP"
-_END = 1 << 60
-"""Beyond the last line of every file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +75,11 @@ def find_ignores(text: str) -> tuple[Ignore, ...]:
 
 
 def _ignores(source: SourceText, file: Span) -> Iterator[Ignore]:
-    above = source.line(file.start) - 1
+    above, last = source.line(file.start) - 1, source.line(file.end)
     is_open: list[Ignore] = []
     for comment in _comments(source[file]):
         for match in _DIRECTIVE.finditer(comment.text):
-            found = _read(match, comment, file.start, above)
+            found = _read(match, comment, file.start, above, last)
             if found is None:
                 continue
             if found.kind == "off":
@@ -94,8 +92,8 @@ def _ignores(source: SourceText, file: Span) -> Iterator[Ignore]:
     yield from is_open
 
 
-def _read(match: re.Match[str], comment: _Comment, start: int, above: int) -> Ignore | None:
-    """The ignore that a directive is; None for one that is for other tools alone."""
+def _read(match: re.Match[str], comment: _Comment, start: int, above: int, end: int) -> Ignore | None:
+    """The ignore that a directive is, in a file of which ``end`` is the last line; None for one for other tools."""
     kind = _KINDS[match["word"] or match["all"] or "noqa"]
     group = "listed" if kind == "noqa" else "codes"
     named = [current(code) for code in re.findall(r"\w+", match[group] or "")]
@@ -106,10 +104,13 @@ def _read(match: re.Match[str], comment: _Comment, start: int, above: int) -> Ig
     span = Span(at + match.start(), at + (rest.end() if rest else match.end()))
     listed = Span(at + match.start(group), at + match.end(group)) if named else None
     first, last = comment.lines.start + above, comment.lines.stop + above
-    if kind == "ignore" and comment.below:
+    if kind == "off":
+        last = end + 1
+    elif kind == "on":
+        last = first
+    elif kind == "ignore" and comment.below:
         last = comment.below.stop + above
-    lines = {"off": range(first, _END), "on": range(first, first)}.get(kind, range(first, last))
-    return Ignore(span, lines, codes, kind, listed)
+    return Ignore(span, range(first, last), codes, kind, listed)
 
 
 def _ends(end: Ignore, begin: Ignore) -> bool:

@@ -68,19 +68,6 @@ class NotebookDocument:
         edits = [Edit(source.span, _written(self.json, source, new)) for source, new in changed]
         return self.mark + splice(self.json, edits).encode()
 
-    def rows(self) -> dict[tuple[int, int], int]:
-        """The line of the file at which each line of a cell stands; cells and lines count from 1."""
-        file, found = SourceText(self.json), dict[tuple[int, int], int]()
-        for cell in self.cells:
-            line = 1
-            for span in cell.source.strings:
-                row = file.line(span.start)
-                pieces = _PIECE.findall(file.text[span.start + 1 : span.end - 1])
-                for piece in (piece for piece in pieces if piece):
-                    found.setdefault((cell.number, line), row)
-                    line += piece.endswith("\\n")
-        return found
-
     def sources(self, texts: Sequence[str]) -> Iterator[tuple[_Cell, str]]:
         """The cells, each with its source once ``texts`` are the program."""
         codes = [found for text in texts for found in split(text)]

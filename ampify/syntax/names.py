@@ -82,7 +82,10 @@ class Scope:
 
     @property
     def top(self) -> Scope:
-        return [*self.chain()][-1]
+        scope = self
+        while scope.parent is not None:
+            scope = scope.parent
+        return scope
 
 
 Origin = tuple[Scope, tuple[str, ...]]
@@ -137,9 +140,12 @@ class Names:
         """Where in another module at hand a chain of names comes from, if it can only be that place."""
         if len(self._tops) == 1:
             return None
-        chain = dotted(node)
-        found = self._origin(self.scope[node], chain, frozenset()) if chain else None
-        return found if found is not None and found[0].top is not self.scope[node].top else None
+        chain, scope = dotted(node), self.scope[node]
+        bindings = scope.lookup(chain[0]) if chain else []
+        if not chain or (bindings and bindings[0].path is None):  # of this module: most names are
+            return None
+        found = self._origin(scope, chain, frozenset())
+        return found if found is not None and found[0].top is not scope.top else None
 
     def _origin(self, scope: Scope, chain: tuple[str, ...], seen: frozenset[Scope]) -> Origin | None:
         """Follow ``chain`` through imports, re-exports and star imports to the module that binds its first name."""

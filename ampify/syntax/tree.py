@@ -35,16 +35,12 @@ class Unreadable(ValueError):
         self.code, self.line, self.column = code, line, column
 
 
-_Ends = tuple[int, int]
-"""Where a node begins and ends."""
-
-
 class _Positions(CodegenState):
     """Writes a module out once and notes between which tokens each node stands: round trip and spans in one pass."""
 
     def __init__(self, module: cst.Module) -> None:
         super().__init__(module.default_indent, module.default_newline)
-        self._between: dict[cst.CSTNode, _Ends] = {}
+        self._between: dict[cst.CSTNode, tuple[int, int]] = {}
         self._starts: list[int] = []
         self._ended = True
 
@@ -52,10 +48,15 @@ class _Positions(CodegenState):
     def text(self) -> str:
         return "".join(self.tokens if self._ended else self.tokens[:-1])
 
-    @property
-    def ends(self) -> dict[cst.CSTNode, _Ends]:
-        at = [0, *accumulate(map(len, self.tokens))]
-        return {node: (at[first], at[last]) for node, (first, last) in self._between.items()}
+    def find(self, node: cst.CSTNode) -> Span | None:
+        """Where a node stands; None if it is not of this module."""
+        between = self._between.get(node)
+        return Span(self._at[between[0]], self._at[between[1]]) if between is not None else None
+
+    @cached_property
+    def _at(self) -> list[int]:
+        """Where each token begins."""
+        return [0, *accumulate(map(len, self.tokens))]
 
     def pop_trailing_newline(self) -> None:
         self._ended = not self.tokens
@@ -95,9 +96,8 @@ class Tree:
         read = [_read(part, parts[:number].count(part)) for number, part in enumerate(parts)]
         self.asts = [syntax for syntax, _, _ in read]
         self.modules = [module for _, module, _ in read]
-        self._ends: dict[cst.CSTNode, _Ends] = {}
-        for (_, _, ends), file in zip(read, self.source.files, strict=True):
-            self._ends |= _shifted(ends, file.start) if file.start else ends
+        self._positions = [positions for _, _, positions in read]
+        self._spans: dict[cst.CSTNode, Span] = {}
 
     @cached_property
     def names(self) -> Names:
@@ -128,10 +128,18 @@ class Tree:
 
     def span(self, node: cst.CSTNode) -> Span:
         """Where the code of ``node`` stands: parentheses belong to it, comments and blank lines around it do not."""
-        start, end = self._ends[node]
-        if isinstance(node, cst.BaseExpression) and node.lpar:
-            start, end = self._ends[node.lpar[0]][0], self._ends[node.rpar[-1]][1]
-        return Span(start, end)
+        if node not in self._spans:
+            outer = isinstance(node, cst.BaseExpression) and node.lpar
+            first, last = (node.lpar[0], node.rpar[-1]) if outer else (node, node)  # type: ignore[attr-defined]
+            self._spans[node] = Span(self._bare(first).start, self._bare(last).end)
+        return self._spans[node]
+
+    def _bare(self, node: cst.CSTNode) -> Span:
+        """Where ``node`` stands without its parentheses."""
+        for positions, file in zip(self._positions, self.source.files, strict=True):
+            if (found := positions.find(node)) is not None:
+                return Span(file.start + found.start, file.start + found.end)
+        raise KeyError(node)
 
     def head(self, statement: cst.CSTNode) -> Span:
         """The first line of a compound statement, without its colon's body."""
@@ -167,8 +175,8 @@ class Tree:
 
 
 @lru_cache(REMEMBERED)
-def _read(text: str, _twin: int) -> tuple[ast.Module, cst.Module, dict[cst.CSTNode, _Ends]]:
-    """A file and the ends of its nodes; files with equal texts in one tree are twins and share no nodes."""
+def _read(text: str, _twin: int) -> tuple[ast.Module, cst.Module, _Positions]:
+    """A file and where its nodes stand; files with equal texts in one tree are twins and share no nodes."""
     syntax = _parse(text)
     try:
         module = cst.parse_module(text)
@@ -180,11 +188,7 @@ def _read(text: str, _twin: int) -> tuple[ast.Module, cst.Module, dict[cst.CSTNo
         raise Unreadable("AMP905", "The file is nested too deeply to be analysed") from None
     if positions.text != text:
         raise Unreadable("AMP905", "LibCST does not reproduce this file byte for byte, so it is left alone")
-    return syntax, module, positions.ends
-
-
-def _shifted(ends: dict[cst.CSTNode, _Ends], start: int) -> dict[cst.CSTNode, _Ends]:
-    return {node: (first + start, last + start) for node, (first, last) in ends.items()}
+    return syntax, module, positions
 
 
 def _parse(text: str) -> ast.Module:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ampify.config import CHOICES, VERIFY, ConfigError, Lookup, check_keys, parse_torch, verify_tables
+from ampify.config import CHOICES, VERIFY, ConfigError, Lookup, check_keys, flaw, parse_torch, verify_tables
 from ampify.verify.request import Request
 
 Reader = Callable[[object], Any]
@@ -21,14 +21,28 @@ def requests(folder: Path, config: Path | None = None, **options: Any) -> list[R
     """
     file, tables = verify_tables(folder, config)
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-        raise ConfigError(f"{file}: `{VERIFY}` must be an array of tables: `[[tool.ampify.{VERIFY}]]`")
-    try:
-        found = [_request(table, file.absolute().parent, config, options) for table in tables]
-    except ConfigError as error:
-        raise ConfigError(f"{file}: in `{VERIFY}`: {error}") from None
-    if not found:
-        raise ConfigError(f"{file}: `{VERIFY}` is empty")
+        message = f"`{VERIFY}` must be an array of tables: `[[tool.ampify.{VERIFY}]]`"
+        raise flaw(file, message, lambda data: VERIFY in data)
+    if not tables:
+        raise flaw(file, f"`{VERIFY}` is empty", lambda data: VERIFY in data)
+    found = []
+    for number, table in enumerate(tables):
+        try:
+            found.append(_request(table, file.absolute().parent, config, options))
+        except ConfigError as error:
+            raise _wrong(file, number, table, error) from None
     return found
+
+
+def _wrong(file: Path, number: int, table: Mapping[str, object], error: ConfigError) -> ConfigError:
+    """What is wrong with a table, at the line of its key that the error names, else at its beginning."""
+    named = {key for key in table if f"`{key}`" in str(error).partition(",")[0]}
+
+    def has(data: Mapping[str, Any]) -> bool:
+        tables = data.get(VERIFY, [])
+        return len(tables) > number and named <= tables[number].keys()
+
+    return flaw(file, f"in `{VERIFY}`: {error}", has)
 
 
 def _request(table: dict[str, object], folder: Path, config: Path | None, options: dict[str, Any]) -> Request:

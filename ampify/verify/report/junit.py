@@ -28,6 +28,9 @@ def _suite(verdict: Verdict) -> ET.Element:
             str(sum(c.find(kind) is not None for c in cases)),
         )
     suite.set("time", f"{sum(run.seconds for run in verdict.runs):.3f}")
+    properties = ET.SubElement(suite, "properties")
+    for name, value in (("verdict", verdict.word), ("mode", verdict.mode or ""), ("reason", verdict.reason)):
+        ET.SubElement(properties, "property", name=name, value=clean(value))
     suite.extend(cases)
     ET.SubElement(suite, "system-out").text = clean(text(verdict))
     return suite
