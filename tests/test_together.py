@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,6 @@ from ampify.engine import Mode, Run, check
 from ampify.inspection import Inspection
 from ampify.model.project import Project, Summaries, Unit
 from ampify.model.summary import summarize
-from ampify.source import files
 
 STEP = """\
 def train(model, optimizer, x):
@@ -156,15 +156,15 @@ class TestWriting:
     def test_if_one_cannot_be_written_the_others_get_their_bytes_back(
         self, project: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        write, written = files.write, list[str]()
+        rename, written = os.replace, list[str]()
 
-        def refusing(path: Path, old: bytes, new: bytes) -> None:
-            if path.name == "main.py":
+        def refusing(temporary: str, real: Path) -> None:
+            if real.name == "main.py":
                 raise PermissionError(13, "is read-only")
-            written.append(path.name)
-            write(path, old, new)
+            written.append(real.name)
+            rename(temporary, real)
 
-        monkeypatch.setattr(files, "write", refusing)
+        monkeypatch.setattr(os, "replace", refusing)
         report = check([project], Run(mode=Mode.WRITE))
         assert written == ["engine.py", "engine.py"]
         assert report.errors == (f"{project / 'main.py'}: is read-only",)
@@ -173,14 +173,13 @@ class TestWriting:
         assert [d.code for file in report.files for d in file.diagnostics] == ["AMP001"]
 
     def test_a_file_that_changed_meanwhile_is_left_alone(self, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        write = files.write
+        rename = os.replace
 
-        def late(path: Path, old: bytes, new: bytes) -> None:
-            if path.name == "main.py":
-                path.write_text("mine = 1\n", "utf-8")
-            write(path, old, new)
+        def late(temporary: str, real: Path) -> None:
+            rename(temporary, real)
+            (project / "main.py").write_text("mine = 1\n", "utf-8")
 
-        monkeypatch.setattr(files, "write", late)
+        monkeypatch.setattr(os, "replace", late)
         assert check([project], Run(mode=Mode.WRITE)).status == 2
         assert (project / "engine.py").read_text("utf-8") == STEP
         assert (project / "main.py").read_text("utf-8") == "mine = 1\n"
