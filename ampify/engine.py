@@ -16,19 +16,23 @@ from ampify.config import ConfigError, Lookup, Settings, unknown_code
 from ampify.diagnostic import TOOL_CODES, Diagnostic
 from ampify.inspection import FileReport, Inspection
 from ampify.offer import Offer
-from ampify.rule import Rule, load
+from ampify.screen import codes, matters, may_matter, of_rules, of_steps
+from ampify.shelf import Shelf
 from ampify.source import files
 from ampify.source.document import Document, Located, Part, Undecodable, Unwritable
 from ampify.source.edits import splice
 from ampify.source.formats import decode
 from ampify.source.ignores import skips_file
+from ampify.source.needles import Screen
 from ampify.source.python import PythonDocument
 from ampify.source.silence import silence
 from ampify.source.text import SourceText
-from ampify.together import Group, gather
+from ampify.together import Group, gather, together
 
 if TYPE_CHECKING:
+    from ampify.cache import Cache
     from ampify.model.graph import Edge
+    from ampify.rule import Rule
 
 Track = Callable[[Sequence[Path]], Iterable[Path]]
 """Hands the files on one by one, such as to show how many are done."""
@@ -43,6 +47,14 @@ class Mode(Enum):
     REPORT = "report"
     DIFF = "diff"
     WRITE = "write"
+
+
+class Screened(Enum):
+    """What decides which files are looked at at all."""
+
+    BY_RULES = "rules"
+    BY_STEPS = "steps"
+    NOT = "not"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,24 +136,49 @@ class Run:
     mode: Mode = Mode.REPORT
     step: Wanted | None = None
     errors: list[str] = field(default_factory=list)
+    screen: Screened = Screened.BY_RULES
     ask: Callable[[Offer], bool] | None = None
     """Whether a fix is wanted; None: each is."""
 
     @cached_property
     def rules(self) -> tuple[Rule, ...]:
+        from ampify.rule import load
+
         return tuple(load().values())
+
+    def outline(self, path: Path) -> Inspection:
+        """An inspection that asks no rule."""
+        return Inspection(str(path), self.settings(path), (), ask=self.ask)
 
     def inspection(self, path: Path) -> Inspection:
         settings = self.settings(path)
-        codes = (*TOOL_CODES, *(rule.code for rule in self.rules))
-        for prefix in sorted(settings.codes):
-            if not any(code.startswith(prefix) for code in codes):
-                raise unknown_code(prefix, codes, self._files(path))
+        self._screen(settings, path)  # raises for codes that there are not
         rules = tuple(rule for rule in self.rules if settings.enables(rule.code))
         return Inspection(str(path), settings, rules, ask=self.ask)
 
     def _files(self, path: Path) -> list[Path]:
         return self.settings.files(path) if isinstance(self.settings, Lookup) else []
+
+    def may_matter(self, path: Path, raw: bytes, *, named: bool) -> bool:
+        """Whether there may be something to look at in a file with these bytes; of one that was named by itself, that
+        it does not parse is told as well."""
+        if named or self.step is not None or self.screen is Screened.NOT:
+            return files.matters(raw)
+        if self.screen is Screened.BY_STEPS:
+            return may_matter(raw, of_steps())
+        return may_matter(raw, of_rules()) and may_matter(raw, self._screen(self.settings(path), path))
+
+    def matters(self, texts: Iterable[str], settings: Settings, path: Path) -> bool:
+        """Whether there may be something to look at in texts that are looked at together."""
+        if self.step is not None or self.screen is Screened.NOT:
+            return True
+        return matters(texts, self._screen(settings, path), settings.target_torch)
+
+    def _screen(self, settings: Settings, path: Path) -> Screen:
+        for prefix in sorted(settings.codes):
+            if not any(code.startswith(prefix) for code in codes()):
+                raise unknown_code(prefix, codes(), self._files(path))
+        return of_steps() if self.screen is Screened.BY_STEPS else of_rules(settings)
 
     def failed(self, path: object, error: Exception) -> None:
         self.errors.append(f"{path}: {getattr(error, 'strerror', None) or error}")
@@ -156,14 +193,30 @@ class _Outcome:
     changes: tuple[Change, ...] = ()
 
 
-def check(paths: Iterable[Path], run: Run, track: Track = iter) -> Report:
+def check(paths: Iterable[Path], run: Run, track: Track = iter, cache: Cache | None = None) -> Report:
     """Look at every file, and mend what can be mended where the run's mode says so."""
-    return _report(paths, run, track, _look if run.mode is Mode.REPORT else _mend)
+    work = _look if run.mode is Mode.REPORT else _mend
+    if cache is None or run.step is not None:
+        return _report(paths, run, track, work)
+    paths = [*paths]
+    found = list(files.find(paths, lambda error: None))
+    if (known := cache.recall(paths, found)) is not None and (run.mode is Mode.REPORT or not _fixable(known)):
+        return Report(tuple(known), (), len(found), run.mode)
+    before = cache.stamps(found)
+    report = _report(paths, run, track, work)
+    if run.mode is Mode.REPORT and not report.errors:
+        cache.keep(paths, found, before, report.files)
+    return report
+
+
+def _fixable(reports: Iterable[FileReport]) -> bool:
+    return any(d.fix is not None for report in reports for d in report.diagnostics)
 
 
 def check_bytes(path: Path, raw: bytes, run: Run) -> tuple[Report, bytes]:
     """The report on source that came from elsewhere, and its bytes after the fixes."""
-    outcome = _guarded(path, raw, run, _look if run.mode is Mode.REPORT else _mend)
+    work = _look if run.mode is Mode.REPORT else _mend
+    outcome = _guarded(path, raw, run, work) if run.may_matter(path, raw, named=True) else _Outcome((), raw)
     return Report(outcome.reports, tuple(run.errors), 1, run.mode, outcome.changes), outcome.new
 
 
@@ -224,7 +277,7 @@ def _inspection_of_text(settings: Settings, path: str) -> Inspection:
 
 def erase(paths: Iterable[Path], run: Run, track: Track = iter) -> Report:
     """Take mixed precision out of every file."""
-    return _report(paths, run, track, erasing)
+    return _report(paths, replace(run, screen=Screened.NOT), track, erasing)
 
 
 def add_ignores(paths: Iterable[Path], run: Run, reason: str = "", track: Track = iter) -> Report:
@@ -240,7 +293,7 @@ def steps(paths: Iterable[Path], run: Run, track: Track = iter) -> tuple[list[St
         rows.extend(_step_reports(inspection))
         return _untouched(document.path, inspection.part)
 
-    report = _report(paths, run, track, list_steps)
+    report = _report(paths, replace(run, screen=Screened.BY_STEPS), track, list_steps)
     return rows, report
 
 
@@ -294,13 +347,19 @@ def _row(inspection: Inspection, offset: int, home: str) -> str:
 
 
 def _report(paths: Iterable[Path], run: Run, track: Track, work: Work) -> Report:
+    paths = [*paths]
     found = list(files.find(paths, lambda error: run.failed(error.filename, error)))
-    groups = _groups(found)
+    named = {path for path in paths if not path.is_dir()}
+    shelf = Shelf(found, lambda path, raw: run.may_matter(path, raw, named=path in named))
+    groups = together(shelf.code) if shelf.acts else {}
     if run.step is not None:
         found = [_wanted_file(found, run.step, groups)]
     inside = {path for group in groups.values() for path in group.own[1:]}
     outcomes = [
-        outcome for path in track(found) if path not in inside for outcome in _outcomes(path, groups, run, work)
+        outcome
+        for path in track(found)
+        if path not in inside and (path in groups or shelf.holds(path))
+        for outcome in _outcomes(path, groups, shelf, run, work)
     ]
     reports = (report for outcome in outcomes for report in outcome.reports)
     telling = tuple(report for report in reports if report.diagnostics or report.before != report.after)
@@ -316,24 +375,10 @@ def _wanted_file(found: Iterable[Path], step: Wanted, groups: Mapping[Path, Grou
     return next((first for first, group in groups.items() if wanted in group.own), wanted)
 
 
-def _groups(found: Iterable[Path]) -> dict[Path, Group]:
-    """The groups of several files, by their first one."""
-    documents, acting = [], False
-    for path in (path for path in found if path.suffix == ".py"):
-        try:
-            raw = path.read_bytes()
-            documents.append(decode(path, raw))
-        except (OSError, Undecodable):  # told when it is visited
-            continue
-        acting |= b"backward" in raw or b"zero_grad" in raw
-    gathered = gather(documents) if acting else []
-    return {group.own[0]: group for group in gathered if len(group.paths) > 1}
-
-
-def _outcomes(path: Path, groups: Mapping[Path, Group], run: Run, work: Work) -> list[_Outcome]:
+def _outcomes(path: Path, groups: Mapping[Path, Group], shelf: Shelf, run: Run, work: Work) -> list[_Outcome]:
     if (group := groups.get(path)) is not None and (outcomes := _visit_together(group, run, work)) is not None:
         return outcomes
-    visited = (_visit(own, run, work) for own in (group.own if group else [path]))
+    visited = (_visit(own, shelf, run, work) for own in (group.own if group else [path]))
     return [outcome for outcome in visited if outcome is not None]
 
 
@@ -341,6 +386,9 @@ def _visit_together(group: Group, run: Run, work: Work) -> list[_Outcome] | None
     """Work on several files as one text, and write all of them or none; None: they are to be visited one by one."""
     from ampify.syntax.tree import Unreadable
 
+    first, whole = group.own[0], (*group.documents, *group.around)
+    if not run.matters((document.parts[0].text for document in whole), run.settings(first), first):
+        return []
     try:
         inspection = _focused(group, run)
         report = work(group.documents[0], inspection)
@@ -401,10 +449,12 @@ def _written(group: Group, outcomes: Sequence[_Outcome], run: Run) -> bool:
     return True
 
 
-def _visit(path: Path, run: Run, work: Work) -> _Outcome | None:
-    """Read, work, write; what goes wrong with one file is noted, and the next one has its turn."""
+def _visit(path: Path, shelf: Shelf, run: Run, work: Work) -> _Outcome | None:
+    """Work, write; what goes wrong with one file is noted, and the next one has its turn."""
+    if not shelf.holds(path):
+        return None
     try:
-        raw = path.read_bytes()
+        raw = shelf.raw(path)
     except OSError as error:
         run.failed(path, error)
         return None
@@ -420,9 +470,7 @@ def _visit(path: Path, run: Run, work: Work) -> _Outcome | None:
 
 
 def _guarded(path: Path, raw: bytes, run: Run, work: Work) -> _Outcome:
-    """Screen and work; a bug in one rule must not cost the findings in all other files."""
-    if not files.matters(raw):
-        return _Outcome((), raw)
+    """Work; a bug in one rule must not cost the findings in all other files."""
     try:
         return _treat(path, raw, run, work)
     except ConfigError:
@@ -434,7 +482,7 @@ def _guarded(path: Path, raw: bytes, run: Run, work: Work) -> _Outcome:
 
 def _treat(path: Path, raw: bytes, run: Run, work: Work) -> _Outcome:
     """Do the work on what the bytes say; what cannot be read is a finding."""
-    inspection = run.inspection(path)
+    inspection = run.outline(path)
     if len(raw) > (largest := files.largest(path)):
         message = f"The file is larger than {largest // 1_000_000} MB"
         return _Outcome((inspection.unusable("", "AMP905", message),), raw)
@@ -442,7 +490,7 @@ def _treat(path: Path, raw: bytes, run: Run, work: Work) -> _Outcome:
         document = decode(path, raw)
     except Undecodable as error:
         return _Outcome((inspection.unusable("", error.code, str(error), error.line),), raw)
-    return _worked(document, inspection, run.step, work)
+    return _worked(document, inspection, run, work)
 
 
 def _shielded(document: Document, run: Run, work: Work) -> _Outcome:
@@ -450,7 +498,7 @@ def _shielded(document: Document, run: Run, work: Work) -> _Outcome:
     if not any(files.matters(part.text.encode("utf-8", "surrogatepass")) for part in document.parts):
         return _Outcome((), b"")
     try:
-        return _worked(document, run.inspection(document.path), run.step, work)
+        return _worked(document, run.outline(document.path), run, work)
     except ConfigError:
         raise
     except Exception as error:  # noqa: BLE001
@@ -458,11 +506,18 @@ def _shielded(document: Document, run: Run, work: Work) -> _Outcome:
         return _Outcome((), b"")
 
 
-def _worked(document: Document, inspection: Inspection, step: Wanted | None, work: Work) -> _Outcome:
-    wanted = _wanted(document, inspection, step)
-    reports = [_work(document, each, work) if each else _untouched(document.path, part)
-               for part, each in zip(document.parts, wanted, strict=True)]  # fmt: skip
+def _worked(document: Document, inspection: Inspection, run: Run, work: Work) -> _Outcome:
+    wanted = _wanted(document, inspection, run.step)
+    reports = [_asked(document, part, each, run, work) for part, each in zip(document.parts, wanted, strict=True)]
     return _rewritten(document, reports, inspection)
+
+
+def _asked(document: Document, part: Part, outline: Inspection | None, run: Run, work: Work) -> FileReport:
+    """The report on one part; the rules are asked where they can have something to say."""
+    small = len(part.text) <= files.LARGEST
+    if outline is None or (small and not part.broken and not run.matters([part.text], outline.settings, document.path)):
+        return _untouched(document.path, part)
+    return _work(document, replace(outline, rules=run.inspection(document.path).rules), work)
 
 
 def _wanted(document: Document, inspection: Inspection, step: Wanted | None) -> list[Inspection | None]:

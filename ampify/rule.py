@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from ampify.diagnostic import TOOL_CODES, Note, Severity
+from ampify.needs import OF_SUBJECT
 from ampify.source.edits import Fix
+from ampify.source.needles import Needs
 from ampify.source.text import Span
 
 if TYPE_CHECKING:
@@ -42,6 +44,8 @@ class Rule:
     severity: Severity
     subject: type
     check: Callable[[Any], Iterator[Finding]]
+    needs: Needs = ((),)
+    """What a file must say for the check to find anything."""
 
     @property
     def page(self) -> Path:
@@ -53,14 +57,15 @@ class Rule:
 Check = TypeVar("Check", bound=Callable[[Any], Iterator[Finding]])
 
 
-def rule(code: str, name: str, severity: Severity) -> Callable[[Check], Check]:
-    """Register a check. The annotation of its parameter says which subjects it is given."""
+def rule(code: str, name: str, severity: Severity, needs: Needs | None = None) -> Callable[[Check], Check]:
+    """Register a check. The annotation of its parameter says which subjects it is given; where these need nothing of a
+    file themselves, ``needs`` has to be given."""
 
     def register(check: Check) -> Check:
         if code in _RULES:
             raise ValueError(f"{code} is taken by {_RULES[code].name}")
         subject = next(iter(get_type_hints(check).values()))
-        _RULES[code] = Rule(code, name, severity, subject, check)
+        _RULES[code] = Rule(code, name, severity, subject, check, needs or OF_SUBJECT[subject.__name__])
         return check
 
     return register

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ampify.diagnostic import Diagnostic, Elsewhere, Note
 from ampify.inspection import FileReport
@@ -12,6 +13,9 @@ from ampify.source.document import Document
 from ampify.source.edits import Fix
 from ampify.source.ignores import skips_file
 from ampify.source.text import SEAM, SourceText, Span
+
+if TYPE_CHECKING:
+    from ampify.shelf import Modules
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +56,13 @@ class Group:
 
 def gather(documents: Sequence[Document]) -> list[Group]:
     """Every file in one group, in the order given; most are alone in theirs."""
-    from ampify.model.project import Project
+    from ampify.model.project import Project, Summaries
     from ampify.model.summary import summarize
 
     whole = [d for d in documents if d.path.suffix == ".py" and not skips_file(d.parts[0].text)]
     by_path = {str(d.path.absolute()): d for d in whole}
     summaries = [s for path, d in by_path.items() if (s := summarize(path, d.parts[0].text)) is not None]
-    units = Project(summaries).units() if any(s.acts for s in summaries) else []
+    units = Project(Summaries(summaries)).units() if any(s.acts for s in summaries) else []
     groups = {unit.paths[0]: unit for unit in units}
     inside = {path for unit in units for path in unit.paths}
     found = []
@@ -69,6 +73,18 @@ def gather(documents: Sequence[Document]) -> list[Group]:
         elif path not in inside:
             found.append(Group((document,)))
     return found
+
+
+def together(modules: Modules) -> dict[Path, Group]:
+    """The groups of several files among Python files, by their first one; none but what leads to a step is parsed."""
+    from ampify.model.project import Project
+
+    def picked(paths: Iterable[str]) -> tuple[Document, ...]:
+        return tuple(map(modules.document, paths))
+
+    units = (unit for unit in Project(modules).units() if len(unit.paths) + len(unit.around) > 1)
+    groups = (Group(picked(unit.paths), picked(unit.around)) for unit in units)
+    return {group.own[0]: group for group in groups}
 
 
 def _picked(paths: Iterable[str], documents: dict[str, Document]) -> tuple[Document, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ampify import needs
 from ampify.diagnostic import Severity
 from ampify.model.autocast_state import StateUse, state_uses
 from ampify.model.step import FileModel
@@ -15,7 +16,7 @@ SINCE = (2, 4)
 """The first release whose functions take a device type."""
 
 
-@rule("AMP106", "ambiguous-is-autocast-enabled", Severity.WARNING)
+@rule("AMP106", "ambiguous-is-autocast-enabled", Severity.WARNING, needs.AUTOCAST)
 def check(model: FileModel) -> Iterator[Finding]:
     for each in state_uses(model):
         if each.use.supports(SINCE):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ampify import needs
 from ampify.diagnostic import Severity
 from ampify.model.uses import ApiUse
 from ampify.rewrite.fused import called, in_torch
@@ -12,7 +13,7 @@ from ampify.rule import Finding, rule, table
 OPTIMIZERS = table(__file__)
 
 
-@rule("AMP131", "apex-fused-optimizer", Severity.INFO)
+@rule("AMP131", "apex-fused-optimizer", Severity.INFO, needs.APEX)
 def check(use: ApiUse) -> Iterator[Finding]:
     if name := called(use, OPTIMIZERS):
         message = f"`{name}` of Apex has a counterpart in torch: `{OPTIMIZERS[name]['new']}`"

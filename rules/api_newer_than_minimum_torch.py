@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ampify import needs
 from ampify.config import parse_torch
 from ampify.diagnostic import Severity
 from ampify.model.uses import ApiUse
@@ -27,7 +28,7 @@ APIS = [Api(frozenset(row["paths"]), parse_torch(row["since"]), row.get("argumen
         for row in table(__file__)["api"]]  # fmt: skip
 
 
-@rule("AMP115", "api-newer-than-minimum-torch", Severity.WARNING)
+@rule("AMP115", "api-newer-than-minimum-torch", Severity.WARNING, (*needs.AUTOCAST, *needs.SCALER, *needs.CUSTOM))
 def check(use: ApiUse) -> Iterator[Finding]:
     api = next((api for api in APIS if api.missing(use)), None)
     if api is None or use.target is None or use.conditional or use.version_switch or use.assigned:

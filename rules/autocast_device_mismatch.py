@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ampify import needs
 from ampify.diagnostic import Note, Severity
 from ampify.model.step import FileModel
 from ampify.model.whereabouts import elsewhere
@@ -11,7 +12,7 @@ from ampify.rewrite.regions import for_device
 from ampify.rule import Finding, rule
 
 
-@rule("AMP505", "autocast-device-mismatch", Severity.WARNING)
+@rule("AMP505", "autocast-device-mismatch", Severity.WARNING, needs.AUTOCAST)
 def check(model: FileModel) -> Iterator[Finding]:
     tree = model.code.tree
     for found in elsewhere(model):

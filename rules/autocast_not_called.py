@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ampify import needs
 from ampify.diagnostic import Severity
 from ampify.model.uses import ApiUse, How
 from ampify.rule import Finding, rule, table
@@ -13,7 +14,7 @@ from ampify.source.text import Span
 CALLS = {path: arguments for arguments, paths in table(__file__)["arguments"].items() for path in paths}
 
 
-@rule("AMP113", "autocast-not-called", Severity.ERROR)
+@rule("AMP113", "autocast-not-called", Severity.ERROR, needs.AUTOCAST)
 def check(use: ApiUse) -> Iterator[Finding]:
     bare = use.how in (How.CONTEXT, How.DECORATOR) and use.call is None
     if bare and not use.conditional and use.paths <= CALLS.keys():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ampify import needs
 from ampify.diagnostic import Severity
 from ampify.model.uses import ApiUse, Argument, Value, looks_like_a_flag
 from ampify.rewrite.successor import named
@@ -14,7 +15,7 @@ AUTOCAST = {"torch.autocast", "torch.amp.autocast", "torch.amp.autocast_mode.aut
 OLD_ORDER = ("enabled", "dtype", "cache_enabled")
 
 
-@rule("AMP107", "autocast-positional-arguments", Severity.ERROR)
+@rule("AMP107", "autocast-positional-arguments", Severity.ERROR, needs.AUTOCAST)
 def check(use: ApiUse) -> Iterator[Finding]:
     match use.arguments if use.paths <= AUTOCAST else ():
         case [Argument(keyword=None, star=""), Argument(keyword=None, star="") as second, *_]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ampify import needs
 from ampify.diagnostic import Severity
 from ampify.model.leaving import meetings
 from ampify.model.step import FileModel
@@ -11,7 +12,7 @@ from ampify.rewrite.repair import floated, shown
 from ampify.rule import Finding, rule
 
 
-@rule("AMP311", "autocast-result-escapes", Severity.ERROR)
+@rule("AMP311", "autocast-result-escapes", Severity.ERROR, needs.AUTOCAST)
 def check(model: FileModel) -> Iterator[Finding]:
     tree = model.code.tree
     for found in meetings(model):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ampify import needs
 from ampify.diagnostic import Note, Severity
 from ampify.model.step import FileModel
 from ampify.model.threads import threaded
 from ampify.rule import Finding, rule
 
 
-@rule("AMP508", "autocast-thread", Severity.WARNING)
+@rule("AMP508", "autocast-thread", Severity.WARNING, needs.AUTOCAST)
 def check(model: FileModel) -> Iterator[Finding]:
     tree = model.code.tree
     for found in threaded(model):

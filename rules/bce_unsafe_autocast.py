@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ampify import needs
 from ampify.diagnostic import Note, Severity
 from ampify.model.regions import unsafe_losses
 from ampify.model.step import FileModel
@@ -11,7 +12,7 @@ from ampify.rewrite.repair import island, shown
 from ampify.rule import Finding, rule
 
 
-@rule("AMP401", "bce-unsafe-autocast", Severity.ERROR)
+@rule("AMP401", "bce-unsafe-autocast", Severity.ERROR, needs.AUTOCAST)
 def check(model: FileModel) -> Iterator[Finding]:
     tree = model.code.tree
     for loss in unsafe_losses(model):

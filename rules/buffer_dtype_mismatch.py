@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ampify import needs
 from ampify.diagnostic import Severity
 from ampify.model.step import FileModel
 from ampify.model.strict import buffers
@@ -11,7 +12,7 @@ from ampify.rewrite.repair import like, shown
 from ampify.rule import Finding, rule
 
 
-@rule("AMP310", "buffer-dtype-mismatch", Severity.ERROR)
+@rule("AMP310", "buffer-dtype-mismatch", Severity.ERROR, needs.AUTOCAST)
 def check(model: FileModel) -> Iterator[Finding]:
     tree = model.code.tree
     for found in buffers(model):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ampify import needs
 from ampify.diagnostic import Severity
 from ampify.model.scalers import closures
 from ampify.model.step import FileModel
@@ -11,7 +12,7 @@ from ampify.rewrite.repair import shown
 from ampify.rule import Finding, rule
 
 
-@rule("AMP216", "closure-passed-to-scaler", Severity.ERROR)
+@rule("AMP216", "closure-passed-to-scaler", Severity.ERROR, needs.SCALER)
 def check(model: FileModel) -> Iterator[Finding]:
     tree = model.code.tree
     for found in closures(model):

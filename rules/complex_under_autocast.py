@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ampify import needs
 from ampify.diagnostic import Severity
 from ampify.model.step import FileModel
 from ampify.model.strict import complexes
@@ -11,7 +12,7 @@ from ampify.rewrite.repair import shown
 from ampify.rule import Finding, rule
 
 
-@rule("AMP409", "complex-under-autocast", Severity.WARNING)
+@rule("AMP409", "complex-under-autocast", Severity.WARNING, needs.AUTOCAST)
 def check(model: FileModel) -> Iterator[Finding]:
     tree = model.code.tree
     for found in complexes(model):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ampify import needs
 from ampify.diagnostic import Severity
 from ampify.model.custom_functions import CustomFunction, custom_functions
 from ampify.model.device_types import DECORATORS, Given, device_types
@@ -12,7 +13,7 @@ from ampify.rule import Finding, rule
 from ampify.source.edits import Applicability, Edit, Fix
 
 
-@rule("AMP114", "custom-fwd-device-mismatch", Severity.ERROR)
+@rule("AMP114", "custom-fwd-device-mismatch", Severity.ERROR, needs.CUSTOM)
 def check(model: FileModel) -> Iterator[Finding]:
     for function in custom_functions(model):
         yield from _elsewhere(function)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ampify import needs
 from ampify.diagnostic import Severity
 from ampify.model.uses import ApiUse
 from ampify.rewrite.successor import Successor, replace
@@ -22,7 +23,7 @@ def _rows() -> Iterator[tuple[str, Successor]]:
 ROWS = dict(_rows())
 
 
-@rule("AMP105", "deprecated-autocast-state-api", Severity.WARNING)
+@rule("AMP105", "deprecated-autocast-state-api", Severity.WARNING, needs.AUTOCAST)
 def check(use: ApiUse) -> Iterator[Finding]:
     for old, row in ROWS.items():
         if row.succeeds(use):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ampify import needs
 from ampify.diagnostic import Severity
 from ampify.model.uses import ApiUse
 from ampify.rewrite.successor import Successor, replace
@@ -12,7 +13,7 @@ from ampify.rule import Finding, rule, table
 AUTOCAST = Successor.of(table(__file__))
 
 
-@rule("AMP101", "deprecated-cuda-amp-autocast", Severity.WARNING)
+@rule("AMP101", "deprecated-cuda-amp-autocast", Severity.WARNING, needs.AUTOCAST)
 def check(use: ApiUse) -> Iterator[Finding]:
     if AUTOCAST.succeeds(use):
         message = (

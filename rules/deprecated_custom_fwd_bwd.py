@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ampify import needs
 from ampify.diagnostic import Severity
 from ampify.model.uses import ApiUse
 from ampify.rewrite.successor import Successor, replace
@@ -12,7 +13,7 @@ from ampify.rule import Finding, rule, table
 ROWS = {name: Successor.of(row) for name, row in table(__file__).items()}
 
 
-@rule("AMP104", "deprecated-custom-fwd-bwd", Severity.WARNING)
+@rule("AMP104", "deprecated-custom-fwd-bwd", Severity.WARNING, needs.CUSTOM)
 def check(use: ApiUse) -> Iterator[Finding]:
     for name, row in ROWS.items():
         if row.succeeds(use):

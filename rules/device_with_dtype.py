@@ -10,8 +10,11 @@ from ampify.rewrite.successor import without
 from ampify.rule import Finding, rule
 from ampify.source.edits import Applicability, Fix
 
+_DTYPES = ("float", "half", "bfloat", "double", "int", "uint", "long", "short", "bool", "complex", "dtype")
+NEEDS = (("device(dtype",), ("device(", "|".join(f"device(~{dot}{name}" for name in _DTYPES for dot in (".", ""))))
 
-@rule("AMP111", "device-with-dtype", Severity.ERROR)
+
+@rule("AMP111", "device-with-dtype", Severity.ERROR, NEEDS)
 def check(use: ApiUse) -> Iterator[Finding]:
     for argument in use.arguments if use.paths == {"torch.device"} else ():
         if argument.keyword == "dtype" or (argument.is_a is Value.DTYPE and not argument.star):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ampify import needs
 from ampify.diagnostic import Note, Severity
 from ampify.model.scaler_objects import maybe_empty
 from ampify.model.step import FileModel
@@ -11,7 +12,7 @@ from ampify.rewrite.scaler_states import if_any
 from ampify.rule import Finding, rule
 
 
-@rule("AMP604", "empty-scaler-state", Severity.WARNING)
+@rule("AMP604", "empty-scaler-state", Severity.WARNING, needs.SCALER)
 def check(model: FileModel) -> Iterator[Finding]:
     tree = model.code.tree
     for found in maybe_empty(model):

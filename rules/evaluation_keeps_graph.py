@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ampify import needs
 from ampify.diagnostic import Note, Severity
 from ampify.model.held_out import graphed
 from ampify.model.step import FileModel
 from ampify.rule import Finding, rule
 
 
-@rule("AMP608", "evaluation-keeps-graph", Severity.INFO)
+@rule("AMP608", "evaluation-keeps-graph", Severity.INFO, needs.STEP)
 def check(model: FileModel) -> Iterator[Finding]:
     tree = model.code.tree
     for found in graphed(model):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ampify import needs
 from ampify.diagnostic import Severity
 from ampify.model.constants import overflows
 from ampify.model.step import FileModel
@@ -11,7 +12,7 @@ from ampify.rewrite.repair import extreme, shown
 from ampify.rule import Finding, rule
 
 
-@rule("AMP403", "fp16-overflow-constant", Severity.ERROR)
+@rule("AMP403", "fp16-overflow-constant", Severity.ERROR, needs.AUTOCAST)
 def check(model: FileModel) -> Iterator[Finding]:
     tree = model.code.tree
     for found in overflows(model):

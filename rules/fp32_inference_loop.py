@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ampify import needs
 from ampify.diagnostic import Note, Severity
 from ampify.model.evaluation import evaluations
 from ampify.model.step import FileModel
@@ -11,7 +12,7 @@ from ampify.rewrite.evaluate import under_autocast
 from ampify.rule import Finding, rule
 
 
-@rule("AMP002", "fp32-inference-loop", Severity.INFO)
+@rule("AMP002", "fp32-inference-loop", Severity.INFO, needs.AUTOCAST)
 def check(model: FileModel) -> Iterator[Finding]:
     tree = model.code.tree
     for found in evaluations(model):

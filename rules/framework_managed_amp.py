@@ -12,8 +12,18 @@ from ampify.rule import Finding, rule
 from ampify.source.edits import Fix
 from ampify.source.text import Span
 
+_FORMS = ("{}(", "{} as", "{}\n")
+NEEDS = tuple(
+    (
+        "|".join(f"\n{package}" for package in framework.packages),
+        "|".join(form.format(name) for name in sorted(framework.trained) for form in _FORMS),
+        *framework.environment,
+    )
+    for framework in FRAMEWORKS
+)
 
-@rule("AMP701", "framework-managed-amp", Severity.INFO)
+
+@rule("AMP701", "framework-managed-amp", Severity.INFO, NEEDS)
 def check(model: FileModel) -> Iterator[Finding]:
     for framework in FRAMEWORKS:
         yield from _findings(framework, model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ampify import needs
 from ampify.diagnostic import Severity
 from ampify.model.uses import ApiUse, Argument, Value, looks_like_a_flag
 from ampify.rewrite.successor import first_argument, named
@@ -14,7 +15,7 @@ SCALER = {"torch.amp.GradScaler", "torch.GradScaler", "torch.amp.grad_scaler.Gra
 OLD_ORDER = ("init_scale", "growth_factor", "backoff_factor", "growth_interval", "enabled")
 
 
-@rule("AMP108", "gradscaler-positional-arguments", Severity.ERROR)
+@rule("AMP108", "gradscaler-positional-arguments", Severity.ERROR, needs.SCALER)
 def check(use: ApiUse) -> Iterator[Finding]:
     match use.arguments if use.paths <= SCALER else ():
         case [Argument(keyword=None, star="") as first, *_]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ampify import needs
 from ampify.diagnostic import Note, Severity
 from ampify.model.misplaced import captured
 from ampify.model.step import FileModel
@@ -12,7 +13,7 @@ from ampify.rewrite.repair import shown
 from ampify.rule import Finding, rule
 
 
-@rule("AMP513", "graph-capture-autocast-cache", Severity.ERROR)
+@rule("AMP513", "graph-capture-autocast-cache", Severity.ERROR, needs.AUTOCAST)
 def check(model: FileModel) -> Iterator[Finding]:
     tree = model.code.tree
     for found in captured(model):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ampify import needs
 from ampify.diagnostic import Severity
 from ampify.model.casts import half_criteria
 from ampify.model.step import FileModel
@@ -11,7 +12,7 @@ from ampify.rewrite.repair import shown, without_cast
 from ampify.rule import Finding, rule
 
 
-@rule("AMP305", "half-criterion", Severity.INFO)
+@rule("AMP305", "half-criterion", Severity.INFO, ((needs.CAST, "Loss"),))
 def check(model: FileModel) -> Iterator[Finding]:
     tree = model.code.tree
     for found in half_criteria(model):

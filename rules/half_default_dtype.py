@@ -11,7 +11,7 @@ from ampify.rewrite.repair import without_statement
 from ampify.rule import Finding, rule
 
 
-@rule("AMP307", "half-default-dtype", Severity.ERROR)
+@rule("AMP307", "half-default-dtype", Severity.ERROR, (("set_default_dtype|set_default_tensor_type",),))
 def check(model: FileModel) -> Iterator[Finding]:
     tree = model.code.tree
     for call in half_defaults(model):

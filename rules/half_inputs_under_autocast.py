@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ampify import needs
 from ampify.diagnostic import Severity
 from ampify.model.casts import half_inputs
 from ampify.model.step import FileModel
@@ -11,7 +12,7 @@ from ampify.rewrite.repair import shown, without_cast
 from ampify.rule import Finding, rule
 
 
-@rule("AMP304", "half-inputs-under-autocast", Severity.WARNING)
+@rule("AMP304", "half-inputs-under-autocast", Severity.WARNING, needs.AUTOCAST)
 def check(model: FileModel) -> Iterator[Finding]:
     tree = model.code.tree
     for cast in half_inputs(model):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ampify import needs
 from ampify.config import parse_torch
 from ampify.diagnostic import Severity
 from ampify.model.device_types import AUTOCAST, DECORATORS, SCALER, DeviceType, Given, device_types
@@ -22,7 +23,7 @@ PARAMETERS = {Given.FLAG: ("enabled", "dtype", "cache_enabled"), Given.DTYPE: ("
 """What the arguments of `torch.autocast` are meant for where the first is one of these."""
 
 
-@rule("AMP109", "invalid-autocast-device-type", Severity.ERROR)
+@rule("AMP109", "invalid-autocast-device-type", Severity.ERROR, (*needs.AUTOCAST, *needs.SCALER, *needs.CUSTOM))
 def check(model: FileModel) -> Iterator[Finding]:
     for each in device_types(model):
         if not each.use.paths <= DECORATORS and not each.use.version_switch and _is_wrong(each):

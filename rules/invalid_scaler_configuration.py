@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ampify import needs
 from ampify.diagnostic import Severity
 from ampify.model.scalers import Limit, numbers
 from ampify.model.step import FileModel
@@ -17,7 +18,7 @@ LIMITS = {
 }
 
 
-@rule("AMP229", "invalid-scaler-configuration", Severity.ERROR)
+@rule("AMP229", "invalid-scaler-configuration", Severity.ERROR, needs.SCALER)
 def check(model: FileModel) -> Iterator[Finding]:
     tree = model.code.tree
     for found in numbers(model):

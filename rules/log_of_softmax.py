@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ampify import needs
 from ampify.diagnostic import Severity
 from ampify.model.leaving import logs_of_softmax
 from ampify.model.step import FileModel
@@ -11,7 +12,7 @@ from ampify.rewrite.repair import log_softmax
 from ampify.rule import Finding, rule
 
 
-@rule("AMP402", "log-of-softmax", Severity.WARNING)
+@rule("AMP402", "log-of-softmax", Severity.WARNING, (("softmax", "autocast"), ("softmax", needs.CAST)))
 def check(model: FileModel) -> Iterator[Finding]:
     tree = model.code.tree
     for found in logs_of_softmax(model):

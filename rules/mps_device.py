@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ampify import needs
 from ampify.diagnostic import Note, Severity
 from ampify.model.device_types import AUTOCAST, SCALER, DeviceType, device_types
 from ampify.model.step import FileModel
@@ -14,7 +15,7 @@ SINCE = ((SCALER, "`GradScaler`", (2, 8)), (AUTOCAST, "autocast", (2, 5)))
 """From which PyTorch on each knows `mps` (for the scaler pull request 144022 of PyTorch)."""
 
 
-@rule("AMP708", "mps-device", Severity.WARNING)
+@rule("AMP708", "mps-device", Severity.WARNING, (*needs.AUTOCAST, *needs.SCALER))
 def check(model: FileModel) -> Iterator[Finding]:
     tree = model.code.tree
     for call, moved in idle_on_mps(model):

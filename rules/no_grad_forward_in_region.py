@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ampify import needs
 from ampify.diagnostic import Note, Severity
 from ampify.model.misplaced import starved
 from ampify.model.step import FileModel
@@ -12,7 +13,7 @@ from ampify.rule import Finding, rule
 from ampify.source.edits import Applicability
 
 
-@rule("AMP509", "no-grad-forward-in-region", Severity.WARNING)
+@rule("AMP509", "no-grad-forward-in-region", Severity.WARNING, needs.AUTOCAST)
 def check(model: FileModel) -> Iterator[Finding]:
     tree = model.code.tree
     for found in starved(model):

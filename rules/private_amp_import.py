@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ampify import needs
 from ampify.diagnostic import Severity
 from ampify.model.mentions import amp_imports
 from ampify.model.step import FileModel
@@ -12,7 +13,7 @@ from ampify.rule import Finding, rule
 OLD = ("torch.cuda.amp.", "torch.cpu.amp.")
 
 
-@rule("AMP117", "private-amp-import", Severity.WARNING)
+@rule("AMP117", "private-amp-import", Severity.WARNING, needs.NAMESPACE)
 def check(model: FileModel) -> Iterator[Finding]:
     imported = [(each.span, each.module, [each.name]) for each in amp_imports(model.code.tree) if not each.guarded]
     used = [(use.span, min(use.paths), use.attributes) for use in model.uses

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ampify import needs
 from ampify.diagnostic import Note, Severity
 from ampify.model.misplaced import nested
 from ampify.model.step import FileModel
@@ -11,7 +12,7 @@ from ampify.rewrite.regions import unnested
 from ampify.rule import Finding, rule
 
 
-@rule("AMP515", "redundant-nested-autocast", Severity.INFO)
+@rule("AMP515", "redundant-nested-autocast", Severity.INFO, needs.AUTOCAST)
 def check(model: FileModel) -> Iterator[Finding]:
     tree = model.code.tree
     for found in nested(model):

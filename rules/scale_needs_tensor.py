@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ampify import needs
 from ampify.diagnostic import Severity
 from ampify.model.scalers import not_tensors
 from ampify.model.step import FileModel
@@ -12,7 +13,7 @@ from ampify.rewrite.repair_scaler import given_instead
 from ampify.rule import Finding, rule
 
 
-@rule("AMP224", "scale-needs-tensor", Severity.ERROR)
+@rule("AMP224", "scale-needs-tensor", Severity.ERROR, needs.SCALER)
 def check(model: FileModel) -> Iterator[Finding]:
     tree = model.code.tree
     for found in not_tensors(model):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ampify import needs
 from ampify.diagnostic import Note, Severity
 from ampify.model.scaler_homes import remade
 from ampify.model.step import FileModel
 from ampify.rule import Finding, rule
 
 
-@rule("AMP214", "scaler-created-in-loop", Severity.ERROR)
+@rule("AMP214", "scaler-created-in-loop", Severity.ERROR, needs.SCALER)
 def check(model: FileModel) -> Iterator[Finding]:
     tree = model.code.tree
     for found in remade(model):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ampify import needs
 from ampify.diagnostic import Note, Severity
 from ampify.model.scaler_objects import pickled
 from ampify.model.step import FileModel
@@ -12,7 +13,7 @@ from ampify.rewrite.scaler_states import state_of
 from ampify.rule import Finding, rule
 
 
-@rule("AMP603", "scaler-object-pickled", Severity.WARNING)
+@rule("AMP603", "scaler-object-pickled", Severity.WARNING, needs.SCALER)
 def check(model: FileModel) -> Iterator[Finding]:
     tree = model.code.tree
     for found in pickled(model):

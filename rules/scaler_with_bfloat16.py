@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ampify import needs
 from ampify.diagnostic import Note, Severity
 from ampify.model.loss_regions import needless
 from ampify.model.step import FileModel
@@ -13,7 +14,7 @@ from ampify.rule import Finding, rule
 MESSAGE = "This scaler is for losses in bfloat16, whose small gradients need no scaling"
 
 
-@rule("AMP218", "scaler-with-bfloat16", Severity.WARNING)
+@rule("AMP218", "scaler-with-bfloat16", Severity.WARNING, needs.SCALER)
 def check(model: FileModel) -> Iterator[Finding]:
     tree = model.code.tree
     for found in needless(model):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ampify import needs
 from ampify.diagnostic import Note, Severity
 from ampify.model.held_out import leaks
 from ampify.model.step import FileModel
@@ -11,7 +12,7 @@ from ampify.rewrite.repair import shown
 from ampify.rule import Finding, rule
 
 
-@rule("AMP607", "training-in-eval-loop", Severity.ERROR)
+@rule("AMP607", "training-in-eval-loop", Severity.ERROR, needs.STEP)
 def check(model: FileModel) -> Iterator[Finding]:
     tree = model.code.tree
     for found in leaks(model):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ampify import needs
 from ampify.diagnostic import Note, Severity
 from ampify.model.step import FileModel
 from ampify.model.undecorated import undecorated
@@ -11,7 +12,7 @@ from ampify.rewrite.repair import decorated
 from ampify.rule import Finding, rule
 
 
-@rule("AMP510", "undecorated-autograd-function", Severity.ERROR)
+@rule("AMP510", "undecorated-autograd-function", Severity.ERROR, needs.AUTOCAST)
 def check(model: FileModel) -> Iterator[Finding]:
     tree = model.code.tree
     for found in undecorated(model):

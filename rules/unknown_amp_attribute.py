@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from difflib import get_close_matches
 
+from ampify import needs
 from ampify.diagnostic import Severity
 from ampify.model.mentions import amp_imports, scaler_calls
 from ampify.model.uses import ApiUse
@@ -16,7 +17,7 @@ MODULES: dict[str, list[str]] = TABLE["modules"]
 METHODS: list[str] = TABLE["scaler"]["methods"]
 
 
-@rule("AMP110", "unknown-amp-attribute", Severity.ERROR)
+@rule("AMP110", "unknown-amp-attribute", Severity.ERROR, (*needs.NAMESPACE, *needs.SCALER, ("autograd", "Optimizer")))
 def check(program: Program) -> Iterator[Finding]:
     model = program.model
     patched = {path for use in model.uses if use.assigned for path in use.paths}

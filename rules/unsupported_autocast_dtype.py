@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ampify import needs
 from ampify.diagnostic import Severity
 from ampify.model.autocast_dtypes import Useless, useless_dtypes
 from ampify.model.step import FileModel
@@ -11,7 +12,7 @@ from ampify.rule import Finding, rule
 from ampify.source.edits import Applicability, Edit, Fix
 
 
-@rule("AMP514", "unsupported-autocast-dtype", Severity.ERROR)
+@rule("AMP514", "unsupported-autocast-dtype", Severity.ERROR, needs.AUTOCAST)
 def check(model: FileModel) -> Iterator[Finding]:
     source = model.code.tree.source
     for found in useless_dtypes(model):

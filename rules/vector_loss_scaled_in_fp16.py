@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ampify import needs
 from ampify.diagnostic import Severity
 from ampify.model.scaled_values import vectors
 from ampify.model.step import FileModel
@@ -12,7 +13,7 @@ from ampify.rewrite.repair_scaler import reduced_first
 from ampify.rule import Finding, rule
 
 
-@rule("AMP230", "vector-loss-scaled-in-fp16", Severity.WARNING)
+@rule("AMP230", "vector-loss-scaled-in-fp16", Severity.WARNING, needs.SCALER)
 def check(model: FileModel) -> Iterator[Finding]:
     tree = model.code.tree
     for found in vectors(model):

@@ -1,4 +1,5 @@
-"""Writes ``rules/README.md``, the index of the rules, from the rules and their pages; ``--check`` only compares.
+"""Writes the indexes of the rules: ``rules/README.md`` for people, from the rules and their pages, and
+``ampify/index.py``, which tells what they need a file to say. ``--check`` only compares.
 
 New codes are added to ``docs/codes.txt``, from which none is ever taken out.
 """
@@ -12,8 +13,10 @@ from pathlib import Path
 from ampify.diagnostic import TOOL_CODES
 from ampify.rule import Rule, load
 from ampify.rules import FOLDER
+from ampify.source.needles import Needs
 
 README = FOLDER / "README.md"
+INDEX = Path(__file__).parents[1] / "ampify" / "index.py"
 CODES = Path(__file__).parents[1] / "docs" / "codes.txt"
 HEAD = """\
 # The rules
@@ -37,6 +40,14 @@ A rule that is mostly a table keeps it in `<name>.toml`.
 | code | name | severity | fix |
 | --- | --- | --- | --- |
 """
+NEEDS_HEAD = '''\
+"""What each rule needs a file to say: known without importing the rules. Written by `scripts/rules_index.py`."""
+
+# ruff: noqa: E501, RUF100
+# fmt: off
+
+NEEDS = (
+'''
 
 
 def index() -> str:
@@ -57,6 +68,15 @@ def fix(page: str) -> str:
     return ", ".join(dict.fromkeys(re.findall(r"\b(safe|unsafe)\b", sentence.lower()))) or "none"
 
 
+def needs() -> str:
+    """The module with the needs of all rules, each distinct one once."""
+    codes: dict[Needs, list[str]] = {}
+    for code, rule in load().items():
+        codes.setdefault(rule.needs, []).append(code)
+    rows = "".join(f"    {(needs, tuple(found))!r},\n" for needs, found in codes.items())
+    return f"{NEEDS_HEAD}{rows})\n"
+
+
 def codes(text: str) -> str:
     """The list of all codes, with those that are new."""
     lines = text.splitlines()
@@ -68,11 +88,11 @@ def codes(text: str) -> str:
 
 
 def main() -> int:
-    wanted, listed = index(), CODES.read_text("utf-8")
+    wanted = {README: index(), INDEX: needs(), CODES: codes(CODES.read_text("utf-8"))}
     if "--check" in sys.argv[1:]:
-        return int(README.read_text("utf-8") != wanted or codes(listed) != listed)
-    README.write_text(wanted, "utf-8")
-    CODES.write_text(codes(listed), "utf-8")
+        return int(any(path.read_text("utf-8") != text for path, text in wanted.items()))
+    for path, text in wanted.items():
+        path.write_text(text, "utf-8")
     return 0
 
 

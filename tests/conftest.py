@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 from hypothesis import settings
 
+from ampify import screen
 from ampify.diagnostic import Note, Severity
 from ampify.model.graph import Graph
 from ampify.rule import Finding, Rule
@@ -111,6 +113,17 @@ RULES = [
 ]
 
 
+os.environ["AMPIFY_NO_CACHE"] = "1"  # the tests of the cache ask for it
+
+ANYTHING = ((),)
+"""What a rule needs that needs nothing."""
+
+
+def forget_screens():
+    screen.of_rules.cache_clear()
+    screen.of_steps.cache_clear()
+
+
 @pytest.fixture
 def fakes(monkeypatch):
     """Fake model, planner, eraser, proof and rules."""
@@ -129,5 +142,9 @@ def fakes(monkeypatch):
         vars(module).update(members)
         monkeypatch.setitem(sys.modules, name, module)
     rules = {rule.code: rule for rule in RULES}
-    monkeypatch.setattr("ampify.engine.load", lambda: rules)
     monkeypatch.setattr("ampify.rule.load", lambda: rules)
+    monkeypatch.setattr("ampify.screen.NEEDS", ((ANYTHING, tuple(rules)),))
+    monkeypatch.setattr("ampify.screen.STEP", ANYTHING)
+    forget_screens()
+    yield
+    forget_screens()

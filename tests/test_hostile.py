@@ -13,7 +13,8 @@ from ampify.engine import Mode, Run, check, check_text
 from ampify.source import files
 
 ROOT = Path(__file__).parents[1]
-HEAD = b"import torch\n"
+HEAD = b"import torch\nautocast = None\n"
+"""What the screens let through: a word of mixed precision."""
 CHAIN = b" + 1"
 
 ONE_FINDING = {
@@ -30,7 +31,7 @@ ONE_FINDING = {
     "chain_of_200000": (HEAD + b"x = 1" + CHAIN * 200_000 + b"\n", "AMP905"),
     "calls": (HEAD + b"x" + b"()" * 5_000 + b"\n", "AMP905"),
     "minus": (HEAD + b"-" * 2_000 + b"1\n", "AMP905"),
-    "carriage_returns": (b"import torch\rx = 1\r", "AMP905"),
+    "carriage_returns": (b"import torch\rautocast = 1\r", "AMP905"),
 }
 NOTHING = {
     "empty": b"",

@@ -5,14 +5,14 @@ from __future__ import annotations
 import libcst as cst
 
 from ampify.model.flow import Flow
-from ampify.model.project import Project
+from ampify.model.project import Project, Summaries
 from ampify.model.summary import summarize
 from ampify.syntax.tree import Tree
 
 
 def units(files: dict[str, str]) -> list[tuple[str, ...]]:
     summaries = [s for path, text in files.items() if (s := summarize(path, text)) is not None]
-    return [unit.paths for unit in Project(summaries).units()]
+    return [unit.paths for unit in Project(Summaries(summaries)).units()]
 
 
 def test_packages_that_import_each_other_in_a_circle_end():

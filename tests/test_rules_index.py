@@ -10,6 +10,7 @@ from ampify.rules import FOLDER
 SCRIPT = Path(__file__).parents[1] / "scripts" / "rules_index.py"
 
 
-def test_the_index_is_up_to_date() -> None:
-    index = runpy.run_path(str(SCRIPT))["index"]
-    assert (FOLDER / "README.md").read_text("utf-8") == index(), "run `python scripts/rules_index.py`"
+def test_the_indexes_are_up_to_date() -> None:
+    script = runpy.run_path(str(SCRIPT))
+    assert (FOLDER / "README.md").read_text("utf-8") == script["index"](), "run `python scripts/rules_index.py`"
+    assert script["INDEX"].read_text("utf-8") == script["needs"](), "run `python scripts/rules_index.py`"

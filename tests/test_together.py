@@ -9,7 +9,7 @@ import pytest
 from ampify.diagnostic import Diagnostic
 from ampify.engine import Mode, Run, check
 from ampify.inspection import Inspection
-from ampify.model.project import Project, Unit
+from ampify.model.project import Project, Summaries, Unit
 from ampify.model.summary import summarize
 from ampify.source import files
 
@@ -35,7 +35,7 @@ SAVE = "def save(model, optimizer):\n    return model.state_dict(), optimizer.st
 def units(**texts: str) -> list[Unit]:
     """The units of files in one folder."""
     summaries = [summarize(f"/p/{name}.py", text) for name, text in texts.items()]
-    return Project([s for s in summaries if s is not None]).units()
+    return Project(Summaries([s for s in summaries if s is not None])).units()
 
 
 def grouped(**texts: str) -> list[tuple[str, ...]]:

@@ -63,6 +63,16 @@ def _step(command: Callable[..., None]) -> Callable[..., None]:
     )(command)
 
 
+def _cached(command: Callable[..., None]) -> Callable[..., None]:
+    """The options about what is kept between runs."""
+    folder = click.Path(path_type=Path, file_okay=False)
+    command = click.option("--cache-dir", type=folder, envvar="AMPIFY_CACHE_DIR", help="Where to keep what is found; "
+                           ".ampify_cache in the root of the project by default.")(command)  # fmt: skip
+    return click.option(
+        "--no-cache", is_flag=True, envvar="AMPIFY_NO_CACHE", help="Keep nothing, and use nothing kept."
+    )(command)
+
+
 @click.group(cls=CheckByDefault, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="ampify %(version)s")
 def main() -> None:
@@ -98,12 +108,14 @@ main.add_command(server)
 @click.option("-q", "--quiet", is_flag=True, help="Print the findings and nothing else.")
 @click.option("-v", "--verbose", is_flag=True, help="Also tell which files are looked at, and how long it takes.")
 @click.option("--exit-zero", is_flag=True, help="Exit with 0 even if findings remain.")
+@_cached
 @click.option("--stdin-filename", type=click.Path(path_type=Path), help="The name of the source given as PATH `-`.")
 @click.pass_context
 def check(
     ctx: click.Context, paths: tuple[Path, ...], *, fix: bool, diff: bool, output_format: str,
     output_file: Path | None, statistics: bool, show_fixes: bool, show_files: bool, show_settings: bool, quiet: bool,
     verbose: bool, exit_zero: bool, stdin_filename: Path | None, step: Any, lookup: Lookup, review: Review,
+    no_cache: bool, cache_dir: Path | None,
 ) -> None:  # fmt: skip
     """Find, lint, and with --fix convert and mend. `-` reads standard input."""
     from ampify import engine
@@ -121,7 +133,8 @@ def check(
             return
         if filtering:
             paths = (stdin_filename or Path("stdin.py"),)
-        found = _filter(paths[0], run) if filtering else review.run(paths, run, output.track)
+        cache = None if no_cache or filtering else _cache(cache_dir, lookup)
+        found = _filter(paths[0], run) if filtering else review.run(paths, run, output.track, cache)
         report, said = review.report(found, paths, run, lookup)
     findings = sys.stderr if filtering and fix and not diff else sys.stdout
     report = _told(report, output, findings)
@@ -209,6 +222,26 @@ def rules() -> None:
     rows = [(code, row.severity, row.name) for table in (load(), TOOL_CODES) for code, row in table.items()]
     for code, severity, name in rows:
         click.echo(f"{code}  {severity.name.lower():<7}  {name}")
+
+
+def _cache(folder: Path | None, lookup: Lookup) -> Any:
+    from ampify.cache import Cache, home
+
+    place = folder or home(Path.cwd())
+    return None if place is None else Cache(place, repr(lookup), lookup.files)
+
+
+@main.command()
+@click.option("--cache-dir", type=click.Path(path_type=Path, file_okay=False), envvar="AMPIFY_CACHE_DIR")
+def clean(cache_dir: Path | None) -> None:
+    """Remove what was kept between runs."""
+    from ampify.cache import clean as remove
+    from ampify.cache import home
+
+    folder = cache_dir or home(Path.cwd())
+    click.echo(
+        f"Removed {folder}" if folder is not None and remove(folder) else "There was nothing to remove", err=True
+    )
 
 
 def _list(lines: Iterable[str]) -> None:

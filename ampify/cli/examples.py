@@ -33,6 +33,7 @@ EXAMPLES: Mapping[str, tuple[tuple[str, str], ...]] = {
         ("ampify explain clip-before-unscale", "by its name"),
     ),
     "rules": (("ampify rules", "all of them"),),
+    "clean": (("ampify clean", "the next run looks at everything again"),),
     "verify": (("ampify verify train.py -- --epochs 1", "the exact levels; what follows `--` is for the script"),),
     "server": (("ampify server", "what an editor runs; by hand it waits for messages"),),
 }

@@ -58,7 +58,7 @@ class Review:
     diff_base: str | None = None
     verified_only: Path | None = None
 
-    def run(self, paths: Sequence[Path], run: Any, track: Any) -> Any:
+    def run(self, paths: Sequence[Path], run: Any, track: Any, cache: Any = None) -> Any:
         """Do what was asked for; raises `ConfigError`."""
         from ampify import engine
 
@@ -73,7 +73,7 @@ class Review:
             from ampify.cli.interactive import Asker
 
             return engine.check(paths, replace(run, ask=Asker()))
-        return engine.check(paths, run, track)
+        return engine.check(paths, run, track, cache)
 
     def report(self, report: Any, paths: Sequence[Path], run: Any, lookup: Lookup) -> tuple[Any, list[str]]:
         """The report that is to be shown, and what is to be said beside it. Raises `ConfigError`."""

@@ -46,7 +46,12 @@ class Framework:
 
     def trains(self, paths: Iterable[str]) -> bool:
         """Whether one of the paths is to what trains: to what builds or types the object, or to a base class."""
-        return bool(self.names(paths) & {*self.makes, *self.types, *self.derives})
+        return not self.trained.isdisjoint(self.names(paths))
+
+    @property
+    def trained(self) -> frozenset[str]:
+        """The names of what builds or types the object that trains, and of base classes."""
+        return frozenset((*self.makes, *self.types, *self.derives))
 
 
 _TABLE = Path(__file__).with_suffix(".toml")

@@ -16,7 +16,7 @@ from ampify.syntax.tree import Tree
 from ampify.syntax.walk import dotted
 
 _AMP = ("torch.amp", "torch.cuda.amp", "torch.cpu.amp")
-_DTYPES = {"float16", "bfloat16", "float32", "half"}
+DTYPES = {"float16", "bfloat16", "float32", "half"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def amp_imports(tree: Tree) -> Iterator[ImportedName]:
 def undefined_dtypes(tree: Tree) -> Iterator[UndefinedDtype]:
     """``float16`` in ``x.to(float16)`` or ``dtype=float16`` where the file imports torch, and not that name."""
     for node in tree.names.parent:
-        if type(node) is not cst.Name or node.value not in _DTYPES or not _names_a_dtype(tree, node):
+        if type(node) is not cst.Name or node.value not in DTYPES or not _names_a_dtype(tree, node):
             continue
         if tree.names.spell("torch", node) is not None and tree.names.undefined(node.value, node):
             yield UndefinedDtype(tree, node)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ampify.source.text import SEAM
@@ -48,11 +48,18 @@ def summarize(path: str, text: str) -> FileSummary | None:
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     every = nodes(tree)
-    stars = (node for node in every if isinstance(node, ast.ImportFrom) and node.names[0].name == "*")
-    return FileSummary(
-        path, len(text), tuple(_imports(every)), tuple(_module(node) for node in stars),
-        tuple(_parts(tree)),
-    )  # fmt: skip
+    return FileSummary(path, len(text), tuple(_imports(every)), tuple(_stars(every)), tuple(_parts(tree)))
+
+
+def imported(statements: Iterable[bytes]) -> tuple[list[tuple[str, str]], list[str]]:
+    """What import statements, each as it stands in its file, import by name and by star; prose is none."""
+    every: list[ast.AST] = []
+    for statement in statements:
+        try:
+            every += ast.parse(statement.strip()).body
+        except (SyntaxError, ValueError):
+            continue
+    return [*_imports(every)], [*_stars(every)]
 
 
 def may_differentiate(text: str) -> bool:
@@ -72,6 +79,11 @@ def calls_scaler(text: str) -> bool:
 def _is_backward(node: ast.AST) -> bool:
     """``loss.backward()``, ``self.manual_backward(loss)``."""
     return isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr.endswith("backward")
+
+
+def _stars(every: list[ast.AST]) -> Iterator[str]:
+    stars = (node for node in every if isinstance(node, ast.ImportFrom) and node.names[0].name == "*")
+    return map(_module, stars)
 
 
 def _imports(every: list[ast.AST]) -> Iterator[tuple[str, str]]:

@@ -16,12 +16,10 @@ from ampify.model.flow import MUTATORS, Definition, Flow, How, Place
 from ampify.syntax.walk import is_none
 
 _PARTIAL = "functools.partial"
-_DEEPEST = 4
-"""So many tables stand in each other; ``x = x[0]`` would go on for ever."""
 _AS_THEY_ARE = {"enumerate", "zip", "list", "tuple", "reversed"}
 """Built-ins that give the elements of what they are given."""
 
-_DEEPEST = 8
+_DEEPEST = 4
 """Tables within tables: what is made of its own elements, as by ``x = x[0]``, would go on for ever."""
 
 
@@ -62,8 +60,6 @@ class Values:
     def held(self, node: cst.BaseExpression, depth: int = 0) -> _Found:
         """What ``node`` may be, or with ``depth`` what the elements of the table may be that it is."""
         match node:
-            case _ if depth > _DEEPEST:
-                return None
             case cst.IfExp(body=one, orelse=other) | cst.BooleanOperation(left=one, right=other):
                 return _both(self.held(v, depth) for v in (one, other) if not is_none(v))
             case cst.Call() if (function := self.filled(node)) is not None and depth == 0:

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,9 +54,23 @@ def find(paths: Iterable[Path], failed: Failed) -> Iterator[Path]:
     seen: set[str] = set()
     for path in paths:
         for file in _walk(path, failed) if path.is_dir() else (path,):
-            if (real := os.path.realpath(file)) not in seen:
+            if (real := _real(file)) not in seen:
                 seen.add(real)
                 yield file
+
+
+def _real(file: Path) -> str:
+    """The real path of a file; that of its folder is asked once."""
+    name = str(file)
+    if os.path.islink(name):  # noqa: PTH114
+        return os.path.realpath(name)
+    folder, _, last = name.rpartition(os.sep)
+    return os.path.join(_real_folder(os.path.abspath(folder)), last)  # noqa: PTH118, PTH100
+
+
+@lru_cache(256)
+def _real_folder(folder: str) -> str:
+    return os.path.realpath(folder)
 
 
 def matters(raw: bytes) -> bool:

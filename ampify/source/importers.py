@@ -36,6 +36,7 @@ def caller_of(path: Path, name: str) -> Path | None:
 def _importers(
     path: Path, names: Collection[str], known: Collection[Path], suffixes: tuple[str, ...], word: bytes = b""
 ) -> Iterator[Path]:
+    consulted.setdefault(_project(path.resolve()), set()).update(suffixes)
     stem = path.parent.name if path.stem == "__init__" else path.stem
     needles = [name.encode() for name in names]
     for other, raw in _sources(_project(path.resolve()), suffixes):
@@ -55,6 +56,7 @@ def project_file(path: Path, imported: str) -> Path | None:
     module, _, _ = imported.rpartition(".")
     if not module.strip(".") or not path.is_file():
         return None
+    consulted.setdefault(_project(path.resolve()), set()).update(_CODE)
     parts = module.strip(".").split(".")
     for folder in path.resolve().parents[:3]:
         for file in (folder.joinpath(*parts).with_suffix(".py"), folder.joinpath(*parts, "__init__.py")):
@@ -69,11 +71,20 @@ def _project(path: Path) -> Path:
     return marked[0] if marked else path.parent
 
 
+consulted: dict[Path, set[str]] = {}
+"""The folders whose files have been asked, and the suffixes of these: what is told of a file depends on them."""
+
+
+def code_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
+    """The files of a project, by their suffixes."""
+    return sorted(path for path in folder.rglob("*") if path.suffix in suffixes)
+
+
 @cache
 def _sources(folder: Path, suffixes: tuple[str, ...]) -> tuple[tuple[Path, bytes], ...]:
     """The code of the files of a project that import anything at all."""
     found = []
-    for file in sorted(path for path in folder.rglob("*") if path.suffix in suffixes):
+    for file in code_files(folder, suffixes):
         try:
             raw = _code(file)
         except (OSError, Undecodable):  # a file that nobody can read calls nothing
@@ -94,6 +105,7 @@ def subclasser_of(path: Path, names: Collection[str], known: Collection[Path]) -
     """A file of the project around ``path``, none of ``known``, that derives a class from one of ``names``."""
     if not path.is_file():
         return None
+    consulted.setdefault(_project(path.resolve()), set()).update(_CODE)
     for other, raw in _sources(_project(path.resolve()), _CODE):
         if (
             other != path.resolve()
