@@ -7,9 +7,20 @@ from textwrap import dedent
 import libcst as cst
 import pytest
 
+from ampify.config import Settings
+from ampify.engine import fix_text
 from ampify.model.amp import AmpFacts
 from ampify.syntax.tree import Tree
 
+LOOP = """
+model = torch.nn.Linear(3, 3).cuda()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for x, y in loader:
+    optimizer.zero_grad()
+    loss = torch.nn.functional.mse_loss(model(x.cuda()), y.cuda())
+    loss.backward()
+    optimizer.step()
+"""
 SCALERS = {
     "import torch\nX = torch.amp.GradScaler('cuda')": True,
     "import torch as th\nX = th.GradScaler()": True,
@@ -119,6 +130,33 @@ def test_contexts_made_by_a_name() -> None:
 )
 def test_touched(text: str, expected: bool) -> None:
     assert facts_of(text).touched is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("from torch.amp import autocast, custom_fwd\n@custom_fwd\ndef f(): ...\n", False),
+        ("import torch\n@torch.amp.custom_bwd(device_type='cuda')\ndef f(): ...\n", False),
+        ("import torch.cuda.amp\n", False),
+        ("from apex import amp\n", False),
+        ("from apex import amp\n@amp.half_function\ndef f(): ...\n", True),
+        ("from torch.amp import GradScaler\ndef f(s: GradScaler): ...\n", True),
+        ("from torch.cuda.amp import *\nuse(autocast)\n", True),
+        ("import torch\n@torch.autocast('cuda')\ndef f(): ...\n", True),
+    ],
+)
+def test_used(text: str, expected: bool) -> None:
+    assert bool(facts_of(text).used) is expected
+
+
+@pytest.mark.parametrize(
+    "head", ["from torch.amp import GradScaler, autocast, custom_fwd", "from torch import autocast", "import torch.amp"]
+)
+def test_what_is_only_imported_mixes_nothing_and_stays(head: str) -> None:
+    text, left = fix_text(f"import torch\n{head}\n{LOOP}", Settings())
+    assert left == []
+    assert text.startswith(f"import torch\n{head}\n")
+    assert "scaler.scale(loss).backward()" in text
 
 
 def test_constructor_assignments() -> None:

@@ -21,6 +21,8 @@ from ampify.syntax.walk import dotted, is_none, walk
 _SCALERS = ("GradScaler", "ShardedGradScaler")
 _NEUTRAL = {"contextlib.nullcontext", "contextlib.suppress"}
 _PARTIAL = {"functools.partial"}
+_PREPARES = (".custom_fwd", ".custom_bwd")
+"""What makes a function ready for autocast, and enters none."""
 
 Place = tuple[object, str]
 """Where a value can be kept: a scope and a name, a class and an attribute, a function and its result."""
@@ -154,7 +156,19 @@ class AmpFacts:
         named = (node for node, path in self._mentioned() if _is_amp_path(path))
         return {self.tree.module(node) for node in (*named, *self.regions)}
 
+    @cached_property
+    def used(self) -> set[cst.Module]:
+        """The files that do something with AMP: they do more than import it, or make functions ready for it."""
+        chains: list[cst.Name | cst.Attribute] = [*self.tree.all(cst.Name), *self.tree.all(cst.Attribute)]
+        return {self.tree.module(node) for node in (*filter(self._is_use, chains), *self.regions)}
+
     # -- where values flow ----------------------------------------------------------------------------------------
+
+    def _is_use(self, chain: cst.Name | cst.Attribute) -> bool:
+        if self.tree.module(chain) not in self.modules or isinstance(self.tree.names.parent[chain], cst.Attribute):
+            return False
+        mixing = (path for path in self.paths(chain) if _is_amp_path(path) and not path.endswith(_PREPARES))
+        return any(mixing) and not any(isinstance(p, cst.Import | cst.ImportFrom) for p in self.tree.parents(chain))
 
     def _is_region(self, node: cst.CSTNode) -> bool:
         match node:

@@ -324,7 +324,7 @@ def _mixed(code: Code, every: Iterable[Act], forward: Forward) -> bool:
                 return True
     files = {code.tree.module(act.node) for act in every}
     halved = (call for call in code.flow.calls if code.tree.module(call) in files and _half(code, call))
-    return bool(code.amp.modules & files) or any(halved)
+    return bool(code.amp.used & files) or any(halved)
 
 
 def _half(code: Code, call: cst.Call) -> bool:

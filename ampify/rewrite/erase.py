@@ -99,7 +99,7 @@ class _Erasing:
         yield lambda facts, cuts: fold(facts, cuts, self.hints.folds)
         yield cut_carriers
         yield self._cut_switches
-        yield lambda facts, cuts: cut_imports(facts, cuts, self.freed, self.hints.imports)
+        yield self._cut_imports
 
     def _cut_uses(self, facts: AmpFacts, cuts: Cuts) -> None:
         uses = Uses(facts, cuts)
@@ -107,6 +107,10 @@ class _Erasing:
         if self.hints.had is None:
             self.tests |= uses.tests
             merge_branches(facts, cuts, self.tests)
+
+    def _cut_imports(self, facts: AmpFacts, cuts: Cuts) -> None:
+        """A program that used no AMP keeps what it imported all the same."""
+        cut_imports(facts, cuts, self.freed if self.hints.had is None else set(), self.hints.imports)
 
     def _cut_switches(self, facts: AmpFacts, cuts: Cuts) -> None:
         cut_switches(facts, cuts, self.freed, self.hints.carried, self.hints.had or frozenset())

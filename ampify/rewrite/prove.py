@@ -90,7 +90,7 @@ def _same_erasure(before: str, after: str, fixes: list[Fix], paths: Sequence[str
     _same_outside(before, base, declared)
     tree = Tree(base, paths)
     hints = _hints(fixes)
-    if AmpFacts(tree).touched:
+    if AmpFacts(tree).used:
         want, got = erase_text(base, paths=paths), erase_text(after, hints, paths)
     else:
         want, got = base, erase_text(after, replace(hints, had=_assigned(tree)), paths)
