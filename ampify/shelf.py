@@ -118,7 +118,8 @@ class Modules:
             found |= {each for each in self._imports.bare if path.parent in self._found[each].absolute().parents}
         wanted = None if names is None or "" in names else [name.encode() for name in names]
         for each in sorted(found - {index}):
-            if wanted is None or any(name in self._bytes(each) for name in wanted):
+            raw = self._bytes(each)
+            if wanted is None or b"import *" in raw or any(name in raw for name in wanted):
                 yield each
 
     @cached_property

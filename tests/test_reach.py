@@ -82,7 +82,11 @@ def test_an_optimizer_that_steps_another_is_looked_into() -> None:
 
 
 def test_a_function_of_a_library_of_layers_makes_no_module() -> None:
-    net = "class Net(nn.Module):\n    def forward(self, x):\n        return global_mean_pool(x, None)\n\n"
+    net = (
+        "class Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.lin = nn.Linear(2, 2)\n\n"
+        "    def forward(self, x):\n        return self.lin(global_mean_pool(x, None))\n\n"
+    )
     after = mended(HEAD + net + LOOP.format(optimizer="torch.optim.SGD(model.parameters(), lr=0.1)")).after
     assert "        loss = F.mse_loss(model(x.cuda()), y.cuda())\n    scaler.scale(loss)" in after
 

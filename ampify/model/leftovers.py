@@ -15,6 +15,7 @@ import libcst as cst
 from ampify.model.events import Clear, Event, Optimizer
 from ampify.model.origins import related
 from ampify.model.paths import Paths, Script, World
+from ampify.model.roles import Role
 from ampify.model.scaling import Scaling
 from ampify.model.step import Backward, OptimizerStep, TrainingStep
 from ampify.syntax import blocks
@@ -95,7 +96,15 @@ class _Run:
         return any(related(o.owned, self.optimizer.owned) for o in others)
 
     def _cleared(self, act: Clear, owner: cst.BaseExpression | None) -> bool:
-        return self.scaling.event(act, self.optimizer) is Event.CLEAR or (owner is not None and self._shares(owner))
+        if self.scaling.event(act, self.optimizer) is Event.CLEAR:
+            return True
+        return owner is not None and (self._shares(owner) or self._may_be_mine(owner))
+
+    def _may_be_mine(self, owner: cst.BaseExpression) -> bool:
+        """Whether it cannot be told which optimizer of the step is cleared: ``wrapper.inner.zero_grad()``."""
+        places = self.scaling.origins.of(owner)
+        known = any(related(o.places, places) for o in self.scaling.optimizers)
+        return self.scaling.code.roles.of(owner) is Role.OPTIMIZER and not known
 
     # ------------------------------------------------------------------ what happens
 

@@ -113,7 +113,11 @@ class _Scan:
             tables = [d.value for d in self.flow.assigned(place)] if place is not None else []
             return bool(tables) and all(isinstance(t, cst.Dict) and self._all(t) for t in tables)
         paths = self.flow.names.imported(func)
-        return bool(paths) and all(p.startswith("torch.nn.") or libraries.lowers_nothing(p) for p in paths)
+        return bool(paths) and all(libraries.lowers_nothing(p) or _is_inert(p) for p in paths)
 
     def _all(self, table: cst.Dict) -> bool:
         return all(isinstance(e, cst.DictElement) and self._class(e.value) for e in table.elements)
+
+
+def _is_inert(path: str) -> bool:
+    return path.startswith("torch.nn.") and path.rpartition(".")[2] in _INERT
