@@ -35,7 +35,7 @@ RUNS = {
 }
 """What is run; `main.py` where nothing else is said."""
 
-FLOATS_STAY = {"bce_loss_helper"}
+FLOATS_STAY = {"bce_loss_helper", "loss_helper"}
 """Without the plan, erasing cannot tell that a `.float()` belongs to an island."""
 
 REFUSED = {
