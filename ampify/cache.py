@@ -21,6 +21,8 @@ from ampify.config import Settings
 from ampify.inspection import FileReport
 from ampify.source import importers
 from ampify.source.asked import still_holds
+from ampify.source.document import Part
+from ampify.source.files import sweep
 from ampify.unit import Outcome, Result, Unit
 
 FOLDER = ".ampify_cache"
@@ -32,8 +34,8 @@ _TICK = 20_000_000
 _CONFIGURES = ("ampify.toml", "pyproject.toml", "ruff.toml", ".ruff.toml", "setup.cfg")
 _PINS = (("requirements", ".txt"), ("environment", ".yml"), ("environment", ".yaml"))
 
-_BROKEN = (KeyError, TypeError, ValueError, IndexError, AttributeError)
-"""What comes of a cache that nobody has written in earnest."""
+_BROKEN = (KeyError, TypeError, ValueError, IndexError, AttributeError, OSError)
+"""What comes of a cache that ampify has not written, or of files that cannot be read."""
 
 Stamp = list[int]
 """When a file was written, when it was changed otherwise, how large it is."""
@@ -51,24 +53,25 @@ class Cache:
     def memory(self, paths: Sequence[Path], found: Sequence[Path]) -> Memory:
         """What is kept of runs on these paths, which lead to the files ``found``; to be asked before these are read."""
         asked = [os.getcwd(), [str(path) for path in paths], self.options]  # noqa: PTH109
-        return Memory(self, _digest(asked), found, self._load(), _stamps(found), time.time_ns())
+        return Memory(self, _digest(asked), found, self.load(), _stamps(found), time.time_ns())
 
-    def _load(self) -> _Kept:
+    def load(self) -> _Kept:
+        """All that is kept; nothing if that is not what ampify has written."""
         try:
             raw = (self.folder / _FILE).read_bytes()
             head, _, body = raw.partition(b"\n")
             kept = json.loads(body) if head.decode() == _head(body) else None
         except (OSError, ValueError, RecursionError):
             kept = None
-        return kept if kept is not None else {"runs": {}, "units": {}}
+        return kept if isinstance(kept, dict) else {"runs": {}, "units": {}}
 
     def keep(self, key: str, run: Any, units: Mapping[str, Any]) -> None:
         """Remember a run beside those that other processes may have written meanwhile."""
-        kept = self._load()
-        runs = dict([*((k, each) for k, each in kept["runs"].items() if k != key), (key, run)][-_RUNS:])
-        wanted = {unit for each in runs.values() for unit in each["units"]}
-        every = {**kept["units"], **units}
-        with suppress(OSError):
+        kept = self.load()
+        with suppress(*_BROKEN):
+            runs = dict([*((k, each) for k, each in kept["runs"].items() if k != key), (key, run)][-_RUNS:])
+            wanted = {unit for each in runs.values() for unit in each["units"]}
+            every = {**kept["units"], **units}
             self._write({"runs": runs, "units": {unit: every[unit] for unit in wanted if unit in every}})
 
     def _write(self, kept: _Kept) -> None:
@@ -77,7 +80,8 @@ class Cache:
         if not ignore.exists():
             ignore.write_text("# Written by ampify.\n*\n", "utf-8")
         body = json.dumps(kept).encode()
-        handle, temporary = tempfile.mkstemp(prefix=_FILE, suffix=".tmp", dir=self.folder)
+        sweep(self.folder, _FILE + "_")
+        handle, temporary = tempfile.mkstemp(prefix=_FILE + "_", suffix=".tmp", dir=self.folder)
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(_head(body).encode() + b"\n" + body)
@@ -114,9 +118,14 @@ class Memory:
             units = [self.kept["units"][key] for key in run["units"]]
             if run["files"] != self.stamps or run["around"] != self._around(units):
                 return None
-            return [rows.report(row, rows.parts(Path(row[0]))) for unit in units for row in unit["reports"]]
-        except (*_BROKEN, OSError):
+            return [rows.report(row, self._parts(row[0])) for unit in units for row in unit["reports"]]
+        except _BROKEN:
             return None
+
+    def _parts(self, path: str) -> tuple[Part, ...]:
+        if path not in self.stamps:
+            raise ValueError(f"{path} is not a file of this run")
+        return rows.parts(Path(path))
 
     def result(self, unit: Unit, settings: Callable[[Path], Settings]) -> Result | None:
         """What came of a unit with just this in its files, if all that it asked has the same answer still."""

@@ -33,10 +33,10 @@ class Unit:
         return sum(len(raw) for raw in self.raws if isinstance(raw, bytes))
 
     def parts(self, path: str) -> tuple[Part, ...]:
-        """What `rows.parts` gives for one of its files, as it was read."""
+        """What `rows.parts` gives for one of its files, as it was read; raises `KeyError` for another one."""
+        raw = dict(zip(map(str, self.paths), self.raws, strict=True))[path]
         if self.group is not None:
-            return next((d.parts for d in self.group.documents if str(d.path) == path), ())
-        raw = dict(zip(map(str, self.paths), self.raws, strict=True)).get(path)
+            return next(d.parts for d in self.group.documents if str(d.path) == path)
         return parts(Path(path), raw) if isinstance(raw, bytes) else ()
 
 
