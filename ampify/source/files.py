@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,24 +57,10 @@ def find(paths: Iterable[Path], failed: Failed) -> Iterator[Path]:
     """The files to look at, each once: those named, and those git does not ignore in the folders named."""
     seen: set[str] = set()
     for path in paths:
-        for file in _walk(path, failed) if path.is_dir() else (path,):
-            if (real := _real(file)) not in seen:
+        for file, real in _walk(path, failed) if path.is_dir() else ((path, os.path.realpath(path)),):
+            if real not in seen:
                 seen.add(real)
                 yield file
-
-
-def _real(file: Path) -> str:
-    """The real path of a file; that of its folder is asked once."""
-    name = str(file)
-    if os.path.islink(name):  # noqa: PTH114
-        return os.path.realpath(name)
-    folder, _, last = name.rpartition(os.sep)
-    return os.path.join(_real_folder(os.path.abspath(folder)), last)  # noqa: PTH118, PTH100
-
-
-@lru_cache(256)
-def _real_folder(folder: str) -> str:
-    return os.path.realpath(folder)
 
 
 def matters(raw: bytes) -> bool:
@@ -200,37 +185,37 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def _walk(root: Path, failed: Failed) -> Iterator[Path]:
-    """Files first, then folders, both by name. Links to folders are not followed, so there are no loops; nor are links
-    to files outside of ``root``: whoever wrote the tree does not say what else is read and written."""
+def _walk(root: Path, failed: Failed) -> Iterator[tuple[Path, str]]:
+    """Files with their real paths; files first, then folders, both by name. Links to folders are not followed, so there
+    are no loops; nor are links to files outside of ``root``: whoever wrote the tree does not say what else is read and
+    written. A folder that turns out to be a virtual environment is left alone, unless it was named."""
     real = root.resolve()
-    stack = [(root, str(real), _outer(real))]
+    stack = [(str(root), str(real), _outer(real))]
     while stack:
         folder, place, ignores = stack.pop()
         try:
-            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+            entries = {entry.name: entry for entry in sorted(os.scandir(folder), key=lambda entry: entry.name)}
         except OSError as error:
             failed(error)
             continue
-        ignores = (*ignores, *_ignores(place, ".gitignore"))
+        if "pyvenv.cfg" in entries and place != str(real):
+            continue
+        if ".gitignore" in entries:
+            ignores = (*ignores, *_ignores(place, ".gitignore"))
         folders = []
-        for entry in entries:
-            path = f"{place.rstrip('/')}/{entry.name}"
+        for name, entry in entries.items():
+            path = f"{place.rstrip('/')}/{name}"
             if entry.is_dir(follow_symlinks=False):
-                if not _skipped(entry) and not _ignored(f"{path}/", ignores):
-                    folders.append((folder / entry.name, path, ignores))
-            elif entry.name.endswith(SUFFIXES) and _inside(entry, real) and not _ignored(path, ignores):
-                yield folder / entry.name
+                if name not in _SKIPPED and not _ignored(f"{path}/", ignores):
+                    folders.append((entry.path, path, ignores))
+            elif name.endswith(SUFFIXES) and _inside(entry, real) and not _ignored(path, ignores):
+                yield Path(entry.path), os.path.realpath(path) if entry.is_symlink() else path
         stack += reversed(folders)
 
 
 def _inside(entry: os.DirEntry[str], root: Path) -> bool:
     """Whether it is a file of the tree, be it through a link."""
     return entry.is_file() and (not entry.is_symlink() or Path(os.path.realpath(entry.path)).is_relative_to(root))
-
-
-def _skipped(entry: os.DirEntry[str]) -> bool:
-    return entry.name in _SKIPPED or os.path.exists(os.path.join(entry.path, "pyvenv.cfg"))  # noqa: PTH110, PTH118
 
 
 def _outer(root: Path) -> tuple[_Ignores, ...]:
