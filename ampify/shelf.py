@@ -9,6 +9,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ampify.source import files
 from ampify.source.document import Document, Undecodable
 from ampify.source.formats import decode
 from ampify.source.ignores import skips_file
@@ -30,7 +31,10 @@ class Shelf:
     def __init__(self, found: Sequence[Path], matters: Callable[[Path, bytes], bool]) -> None:
         self.found = found
         self._kept: dict[Path, bytes | OSError] = {}
-        self._acting: list[Path] = []
+        self._early: list[Path] = []
+        """Python files read before the first one that uses a library of ours: what they do need not be known."""
+        self._late: list[Path] = []
+        self._uses = False
         for path in found:
             try:
                 with open(path, "rb") as file:  # noqa: PTH123 - half the time of `read_bytes`
@@ -38,10 +42,14 @@ class Shelf:
             except OSError as error:
                 self._kept[path] = error
                 continue
-            if matters(path, raw):
-                self._kept[path] = raw
-            if path.suffix == ".py" and _ACTS.may_find(raw):
-                self._acting.append(path)
+            if files.matters(raw):
+                self._uses = True
+                if matters(path, raw):
+                    self._kept[path] = raw
+            if not self._uses:
+                self._early.append(path)
+            elif _acts(path, raw):
+                self._late.append(path)
 
     def holds(self, path: Path) -> bool:
         """Whether a file is to be looked at, or could not be read."""
@@ -60,9 +68,18 @@ class Shelf:
         return any(_GRADIENTS.may_find(self.raw(path)) for path in self._acting)
 
     @cached_property
+    def _acting(self) -> list[Path]:
+        """The Python files that do what training does; none in a tree without a library of ours."""
+        return [*(path for path in self._early if self._uses and _acts(path, self.raw(path))), *self._late]
+
+    @cached_property
     def code(self) -> Modules:
         """The Python files."""
         return Modules(self, [path for path in self.found if path.suffix == ".py"], self._acting)
+
+
+def _acts(path: Path, raw: bytes) -> bool:
+    return path.suffix == ".py" and _ACTS.may_find(raw)
 
 
 class Modules:

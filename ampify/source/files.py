@@ -23,8 +23,11 @@ LARGEST_NOTEBOOK = 100_000_000
 
 SUFFIXES = (".py", ".pyi", ".ipynb", ".md")
 
-_NEEDLES = (b"torch", b"apex", b"lightning", b"accelerate", b"transformers", b"deepspeed", b"fastai", b"fairseq")
+_NEEDLES = (b"torch", b"apex", b"deepspeed", b"fastai", b"fairseq")
 """Searched by `in` on bytes, which is 11 times faster than one regular expression."""
+_ENGLISH = (b"accelerate", b"transformers", b"lightning")
+"""Words of any prose as well: they count where they are imported, quoted, or part of a longer name."""
+_NAMED = (b"import", b"from", b",", b".", b"(", b"_", b"\\", b"'", b'"')
 _SKIPPED = frozenset({
     ".eggs", ".git", ".hg", ".ipynb_checkpoints", ".mypy_cache", ".nox", ".pytest_cache", ".ruff_cache", ".svn", ".tox",
     ".venv", "__pycache__", "__pypackages__", "node_modules", "site-packages",
@@ -65,7 +68,17 @@ def find(paths: Iterable[Path], failed: Failed) -> Iterator[Path]:
 
 def matters(raw: bytes) -> bool:
     """Whether a file with these bytes can have anything to do with mixed precision."""
-    return any(needle in raw for needle in _NEEDLES)
+    return any(needle in raw for needle in _NEEDLES) or any(_names(raw, word) for word in _ENGLISH)
+
+
+def _names(raw: bytes, word: bytes) -> bool:
+    at = raw.find(word)
+    while at >= 0:
+        behind = raw[at + len(word) : at + len(word) + 1]
+        if not behind.isalpha() and raw[max(at - 20, 0) : at].rstrip().endswith(_NAMED):
+            return True
+        at = raw.find(word, at + 1)
+    return False
 
 
 def largest(path: Path) -> int:
