@@ -15,6 +15,8 @@ from ampify.source.formats import decode
 from ampify.source.ignores import skips_file
 from ampify.source.needles import Screen
 
+_Test = Callable[[Path, bytes], bool]
+
 if TYPE_CHECKING:
     from ampify.model.summary import FileSummary
 
@@ -26,10 +28,10 @@ _WORD = re.compile(rb"[^\s.,;()#\\]+")
 
 
 class Shelf:
-    """``matters`` tells of the bytes of a file whether it is to be looked at."""
+    """``matters`` tells of the bytes of a file whether it is to be looked at, ``fits`` that they are not too many."""
 
-    def __init__(self, found: Sequence[Path], matters: Callable[[Path, bytes], bool]) -> None:
-        self.found = found
+    def __init__(self, found: Sequence[Path], matters: _Test, fits: _Test) -> None:
+        self.found, self.fits = found, fits
         self._kept: dict[Path, bytes | OSError] = {}
         self._early: list[Path] = []
         """Python files read before the first one that uses a library of ours: what they do need not be known."""
@@ -155,13 +157,16 @@ class Modules:
 
     def _document(self, index: int) -> Document | None:
         if index not in self._documents:
-            try:
-                document = decode(self._found[index], self._bytes(index))
-            except Undecodable:  # told when it is visited
-                document = None
-            skipped = document is None or skips_file(document.parts[0].text)
-            self._documents[index] = None if skipped else document
+            self._documents[index] = self._decoded(self._found[index], self._bytes(index))
         return self._documents[index]
+
+    def _decoded(self, path: Path, raw: bytes) -> Document | None:
+        """None for what is left alone; why is told when it is visited."""
+        try:
+            document = decode(path, raw) if self._shelf.fits(path, raw) else None
+        except Undecodable:
+            return None
+        return None if document is None or skips_file(document.parts[0].text) else document
 
 
 class _Imports:

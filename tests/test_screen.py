@@ -118,6 +118,6 @@ def test_who_calls_whom_is_asked_where_a_library_is_used(library: dict[str, str]
     texts = {"m.py": step, "n.py": "from m import step\nstep(model, optimizer, 1)\n", **library}
     for name, text in texts.items():
         (tmp_path / name).write_text(text, "utf-8")
-    shelf = Shelf(sorted(tmp_path.iterdir()), lambda path, raw: False)
+    shelf = Shelf(sorted(tmp_path.iterdir()), lambda path, raw: False, lambda path, raw: True)
     assert shelf.acts is (groups > 0)
     assert len(together(shelf.code)) == groups

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ampify.source import walk
-from ampify.source.walk import LARGEST as LARGEST
 from ampify.source.walk import LARGEST_NOTEBOOK as LARGEST_NOTEBOOK
 from ampify.source.walk import matters as matters
 
@@ -31,9 +30,9 @@ def find(paths: Iterable[Path], failed: walk.Failed) -> Iterator[Path]:
     return map(Path, walk.find(map(str, paths), failed))
 
 
-def largest(path: Path) -> int:
-    """The bytes that a file may have."""
-    return LARGEST_NOTEBOOK if path.suffix == ".ipynb" else LARGEST
+def largest(path: Path, code: float) -> float:
+    """The bytes that a file may have, given those that its code may have."""
+    return max(code, LARGEST_NOTEBOOK) if path.suffix == ".ipynb" else code
 
 
 def write(path: Path, old: bytes, new: bytes) -> None:
