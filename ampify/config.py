@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from functools import cache
+from math import inf, isfinite
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from ampify.pins import Torch
 from ampify.selection import Codes, FileIgnore, Selection
 from ampify.source.codes import current
 from ampify.source.edits import Applicability, Fix
+from ampify.source.walk import LARGEST
 
 FailLevel = Literal["info", "warning", "error"]
 Precision = Literal["float16", "bfloat16"]
@@ -55,6 +57,7 @@ class Settings:
     extend_unsafe_fixes: Codes = ()
     per_file_ignores: tuple[FileIgnore, ...] = ()
     baseline: Path | None = None
+    max_file_size: float = LARGEST / 1e6
     below: tuple[Selection, ...] = ()
 
     def enables(self, code: str, path: str | None = None) -> bool:
@@ -72,6 +75,11 @@ class Settings:
             selection.wins(code, each.ignore, (*(each.select or ()), *each.extend_select)) for each in self.layers
         )
         return not off and not any(each.covers(path, code) for each in self.per_file_ignores)
+
+    @property
+    def largest(self) -> float:
+        """The bytes of code that are looked at; infinite where there is no limit."""
+        return self.max_file_size * 1e6 or inf
 
     @property
     def chooses(self) -> bool:
@@ -364,6 +372,11 @@ def _one_of(name: str) -> Callable[[object, Path], Any]:
     return lambda value, folder: value if value in CHOICES[name] else None
 
 
+def _size(value: object, folder: Path) -> float | None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if number and isinstance(value, int | float) and value >= 0 and isfinite(value) else None
+
+
 def _choice(name: str, text: str, default: str) -> Option:
     wanted, schema = "one of " + ", ".join(CHOICES[name]), {"enum": list(CHOICES[name])}
     return Option(_one_of(name), wanted, schema, text, default, f'"{CHOICES[name][-1]}"')
@@ -408,6 +421,10 @@ OPTIONS: Mapping[str, Option] = {
     "line-length": Option(lambda value, folder: value if isinstance(value, int) and value > 0 and value is not True
                           else None, "a positive number", {"type": "integer", "minimum": 1},
                           "What inserted code is to fit.", "that of ruff or black, else 88", "120"),
+    "max-file-size": Option(_size, "a number of megabytes, or 0", {"type": "number", "minimum": 0},
+                            "The largest file that is looked at, in megabytes of 1,000,000 bytes; 0: any. Larger ones "
+                            "are left alone (AMP905); what a notebook stores beside its code does not count.",
+                            f"{LARGEST / 1e6:g}", "10"),
     "baseline": Option(_path, "a path", _TEXT, "A file of findings that are known and not reported.",
                        "none", '"ampify-baseline.json"'),
 }  # fmt: skip

@@ -164,6 +164,10 @@ class Run:
             return may_matter(raw, of_steps())
         return may_matter(raw, of_rules()) and may_matter(raw, self._screen(self.settings(path), path))
 
+    def fits(self, path: Path, raw: bytes) -> bool:
+        """Whether a file is small enough to be looked at."""
+        return len(raw) <= files.largest(path, self.settings(path).largest)
+
     def matters(self, texts: Iterable[str], settings: Settings, path: Path) -> bool:
         """Whether there may be something to look at in texts that are looked at together."""
         if self.step is not None or self.screen is Screened.NOT:
@@ -337,7 +341,7 @@ def _report(paths: Iterable[Path], run: Run, track: Track, work: Work, memory: M
     paths = [*paths]
     found = list(files.find(paths, lambda error: run.failed(error.filename, error)))
     named = {path for path in paths if not path.is_dir()}
-    shelf = Shelf(found, lambda path, raw: run.may_matter(path, raw, named=path in named))
+    shelf = Shelf(found, lambda path, raw: run.may_matter(path, raw, named=path in named), run.fits)
     groups = together(shelf.code) if shelf.acts else {}
     if run.step is not None:
         found = [_wanted_file(found, run.step, groups)]
@@ -493,8 +497,8 @@ def _guarded(path: Path, raw: bytes, run: Run, work: Work) -> Outcome:
 def _treat(path: Path, raw: bytes, run: Run, work: Work) -> Outcome:
     """Do the work on what the bytes say; what cannot be read is a finding."""
     inspection = run.outline(path)
-    if len(raw) > (largest := files.largest(path)):
-        message = f"The file is larger than {largest // 1_000_000} MB"
+    if len(raw) > (largest := files.largest(path, inspection.settings.largest)):
+        message = f"The file is larger than {largest / 1e6:g} MB; `max-file-size` says how large one may be"
         return Outcome(path, raw, raw, (inspection.unusable("", "AMP905", message),))
     try:
         document = decode(path, raw)
@@ -524,7 +528,7 @@ def _worked(document: Document, inspection: Inspection, run: Run, work: Work) ->
 
 def _asked(document: Document, part: Part, outline: Inspection | None, run: Run, work: Work) -> FileReport:
     """The report on one part; the rules are asked where they can have something to say."""
-    small = len(part.text) <= files.LARGEST
+    small = outline is not None and len(part.text) <= outline.settings.largest
     if outline is None or (small and not part.broken and not run.matters([part.text], outline.settings, document.path)):
         return _untouched(document.path, part)
     return _work(document, replace(outline, rules=run.inspection(document.path).rules), work)
@@ -570,8 +574,9 @@ def _work(document: Document, inspection: Inspection, work: Work) -> FileReport:
 
     part = inspection.part
     try:
-        if len(part.text) > files.LARGEST:
-            raise Unreadable("AMP905", f"Its code is larger than {files.LARGEST // 1_000_000} MB")
+        if len(part.text) > (largest := inspection.settings.largest):
+            message = f"Its code is larger than {largest / 1e6:g} MB; `max-file-size` says how large it may be"
+            raise Unreadable("AMP905", message)
         return work(document, inspection)
     except Unreadable as error:
         if part.fragment and not inspection.settings.names("AMP900"):

@@ -126,7 +126,8 @@ def large(tree: Path, rounds: int, most: float = 1.5) -> list[Goal]:
 
 
 def idle(tree: Path, rounds: int) -> list[Goal]:
-    return ratios(tree, compared(tree, {"cold": COLD, "ruff": Program(RUFF)}, rounds), {("cold", "ruff"): 0.5})
+    cold = Program([*AMPIFY, "--no-cache", "-q"])  # no process is started where there is nothing to do
+    return ratios(tree, compared(tree, {"cold": cold, "ruff": Program(RUFF)}, rounds), {("cold", "ruff"): 0.5})
 
 
 def scripts(tree: Path, rounds: int) -> list[Goal]:
