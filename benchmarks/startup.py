@@ -1,7 +1,7 @@
 """Instructions of the start of ampify, in starts of Python: `python benchmarks/startup.py [SCRIPT...]`.
 
-Callgrind counts them, so they do not depend on how busy the machine is; it comes with `valgrind`. Scripts that are given
-are counted as well. Exits with 1 where a start costs more than its bound; `tests/test_startup.py` asks for the same.
+Callgrind counts them, so they do not depend on how busy the machine is; it comes with `valgrind`. Scripts that are
+given are counted as well. Exits with 1 where a start costs more than its bound, as `tests/test_startup.py` asks.
 """
 
 from __future__ import annotations
@@ -36,7 +36,6 @@ def counts(scripts: list[str]) -> Iterator[tuple[str, float, float | None]]:
         asked = {**STARTS, **{script: ([os.path.abspath(script)], None) for script in scripts}}  # noqa: PTH100
         for name, (words, bound) in asked.items():
             command = ["-m", "ampify", *words]
-            _python(command, folder)  # compiles what is imported
             yield name, _instructions(command, folder) / bare, bound
 
 
@@ -48,6 +47,7 @@ def _write(folder: Path) -> None:
 
 
 def _instructions(arguments: list[str], folder: str) -> int:
+    _python(arguments, folder)  # compiles what is imported
     counted = _python(arguments, folder, "valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null").stderr
     found = re.search(r"Collected : (\d+)", counted)
     assert found is not None, counted

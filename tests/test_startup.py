@@ -1,4 +1,4 @@
-"""The start of ampify costs no more than its bounds, in instructions; without `valgrind` the imports alone are asked."""
+"""The start of ampify costs no more than its bounds, in instructions; `tests/test_door.py` asks for its imports."""
 
 from __future__ import annotations
 
