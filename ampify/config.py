@@ -7,19 +7,20 @@ import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from difflib import get_close_matches
 from functools import cache
 from math import inf, isfinite
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from ampify import pins, selection, toml_files
-from ampify.pins import Torch
+from ampify import selection, toml_files
 from ampify.selection import Codes, FileIgnore, Selection
 from ampify.source.codes import current
-from ampify.source.edits import Applicability, Fix
 from ampify.source.walk import LARGEST
 
+if TYPE_CHECKING:
+    from ampify.source.edits import Fix
+
+Torch = tuple[int, int]
 FailLevel = Literal["info", "warning", "error"]
 Precision = Literal["float16", "bfloat16"]
 Device = Literal["auto", "cuda", "cpu"]
@@ -88,6 +89,8 @@ class Settings:
 
     def fix(self, code: str, fix: Fix | None) -> Fix | None:
         """The fix of a finding as these settings have it: as safe as they say, or none."""
+        from ampify.source.edits import Applicability  # only where there is a fix
+
         if fix is None or not selection.fixable(self.layers, code):
             return None
         if fix.applicability is Applicability.MANUAL:
@@ -144,6 +147,10 @@ class Lookup:
         folder = _folder(path)
         return _merged((_of_project(folder), *(layer for _, layer in self._files(folder)), *self.inline, self.options))
 
+    def written(self, path: Path) -> Settings:
+        """What the config files say, without the project and the options."""
+        return _merged(layer for _, layer in self._files(_folder(path)))
+
     def files(self, path: Path) -> list[Path]:
         """The config files that count for a file or folder: the one that was found last."""
         return [file for file, _ in self._files(_folder(path))]
@@ -177,6 +184,8 @@ def _merged(layers: Iterable[Layer]) -> Settings:
 @cache
 def _of_project(folder: Path) -> Layer:
     """What the project says without knowing of ampify."""
+    from ampify import pins  # after the first look at a file
+
     known = {"line_length": pins.line_length(folder), "target_torch": pins.pinned_torch(folder)}
     return {name: value for name, value in known.items() if value is not None}
 
@@ -311,13 +320,19 @@ def _holds(key: str) -> Callable[[dict[str, Any]], object]:
 
 def unknown_code(code: str, known: Sequence[str], files: Iterable[Path]) -> ConfigError:
     """That no code begins with ``code``, with the file that says so, if one of ``files`` does."""
-    near = get_close_matches(code, known, 1, cutoff=0.0)[0]
+    near = _nearest(code, known)
     message = f"no code begins with `{code}`, did you mean `{near}`? `ampify rules` lists them"
     for file in files:
         for key, value in (_settings_in(file) or {}).items():
             if re.search(rf"\b{code}\b", str(value), re.I) and key in OPTIONS:
                 return flaw(file, message, _holds(key), code)
     return ConfigError(message)
+
+
+def _nearest(word: str, known: Sequence[str]) -> str:
+    from difflib import get_close_matches  # only where something is wrong
+
+    return get_close_matches(word, known, 1, cutoff=0.0)[0]
 
 
 def _shown(file: Path) -> str:
@@ -329,7 +344,7 @@ def check_keys(data: Iterable[str], known: Sequence[str]) -> None:
     """Raises `ConfigError` for a key that is not ``known``, with the nearest one."""
     for key in data:
         if key not in known:
-            near = get_close_matches(key, known, 1, cutoff=0.0)[0]
+            near = _nearest(key, known)
             raise ConfigError(f"unknown key `{key}`, did you mean `{near}`?")
 
 

@@ -1,9 +1,8 @@
 """The way in. What needs no look is answered here with the cheapest parts of Python, all else by `ampify.cli`.
 
 Most files that a hook or an editor hands over can have no finding, and to load the command line, the settings and the
-engine costs eleven starts of Python. Answered here is `ampify PATHS` with the plainest options, where no settings for
-ampify are in reach, nothing is kept from other runs, and no finding is possible: `ampify.cli` would answer the same. A
-`pyproject.toml` that says nothing of ampify is not parsed.
+engine costs eleven starts of Python. Answered here is `ampify PATHS` with the plainest options where no finding is
+possible: `ampify.cli` would answer the same. A `pyproject.toml` that says nothing of ampify is not parsed.
 """
 
 from __future__ import annotations
@@ -15,15 +14,13 @@ from ampify import __version__
 
 TYPE_CHECKING = False  # as of `typing`
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 COMMANDS = ("check", "clean", "erase", "explain", "rules", "server", "steps", "verify")
 """The words that are no path where they come first."""
 _QUIET = {"-q", "--quiet"}
 _PLAIN = {*_QUIET, "--fix", "--unsafe-fixes", "--no-cache", "--exit-zero"}
 _COLOURS = ("FORCE_COLOR", "CLICOLOR_FORCE")
-_MARKS = ("ampify.toml", ".ampify_cache")
-"""The names of settings, and of what is kept between runs."""
 
 
 def main() -> None:
@@ -48,13 +45,15 @@ def _nothing_in(words: Sequence[str]) -> int | None:
     paths = [word for word in words if word not in _PLAIN]
     if not paths or any(path.startswith("-") for path in paths) or not _is_plain(words):
         return None
+    folders = [path for path in paths if os.path.isdir(path)]
+    if folders and _is_kept(folders):
+        return None
     try:
-        if any(map(_is_configured, paths)):
-            return None
-        from ampify.source.walk import find
+        from ampify.source.walk import LARGEST, find
 
-        return _screened([*find(paths, _raised)], {path for path in paths if not os.path.isdir(path)})
-    except (OSError, ValueError):  # told by the command line; `ValueError`: there is no such path
+        largest = min(_largest(path) if _is_configured(path) else LARGEST for path in paths)
+        return _screened([*find(paths, _raised)], {*paths}.difference(folders), largest)
+    except (OSError, ValueError):  # told by the command line, such as what is wrong with settings
         return None
 
 
@@ -63,22 +62,42 @@ def _is_plain(words: Sequence[str]) -> bool:
     return not _QUIET.isdisjoint(words) or not (sys.stdout.isatty() or any(map(os.environ.get, _COLOURS)))
 
 
-def _is_configured(path: str) -> bool:
-    """Whether there may be settings for a path, or something kept of an earlier run."""
+def _above(path: str) -> Iterator[str]:
     from ampify.source.walk import above
 
-    places = (place for root in (os.path.abspath(path), os.getcwd()) for place in above(root))
-    return "AMPIFY_CACHE_DIR" in os.environ or any(
-        any(os.path.exists(f"{place}/{mark}") for mark in _MARKS) or _speaks(f"{place}/pyproject.toml")
-        for place in places
-    )
+    return above(os.path.abspath(path))
+
+
+def _is_kept(folders: Sequence[str]) -> bool:
+    """Whether what an earlier run has found may be kept: then a tree need not be read."""
+    places = (place for path in (*folders, ".") for place in _above(path))
+    return "AMPIFY_CACHE_DIR" in os.environ or any(os.path.exists(f"{place}/.ampify_cache") for place in places)
+
+
+def _is_configured(path: str) -> bool:
+    """Whether a config file that counts for a path may speak of ampify."""
+    return any(os.path.exists(f"{place}/ampify.toml") or _speaks(f"{place}/pyproject.toml") for place in _above(path))
+
+
+def _largest(path: str) -> float:
+    """The size that settings allow; raises `ValueError` for settings that have to be told of or asked further."""
+    from pathlib import Path
+
+    from ampify.config import Lookup
+    from ampify.index import NEEDS
+
+    settings = Lookup().written(Path(path))
+    known = [code for _, codes in NEEDS for code in codes]
+    if settings.baseline or not all(any(code.startswith(each) for code in known) for each in settings.codes):
+        raise ValueError("not to be answered here")
+    return settings.largest
 
 
 def _speaks(file: str) -> bool:
     return os.path.exists(file) and b"ampify" in _read(file)
 
 
-def _screened(found: Sequence[str], named: set[str]) -> int | None:
+def _screened(found: Sequence[str], named: set[str], largest: float) -> int | None:
     from ampify.screen import may_matter, of_rules, of_steps
     from ampify.source.walk import matters
 
@@ -86,19 +105,18 @@ def _screened(found: Sequence[str], named: set[str]) -> int | None:
     for file in found:
         raw = _read(file)
         uses = uses or matters(raw)
-        if may_matter(raw, of_rules()) or (file in named and matters(raw) and not _is_idle(file, raw)):
+        if may_matter(raw, of_rules()) or (file in named and matters(raw) and not _is_idle(file, raw, largest)):
             return None
     if uses and len(found) > 1 and any(of_steps().may_find(_read(file)) for file in found):
         return None  # files without a finding of their own may be a training step together
     return len(found)
 
 
-def _is_idle(file: str, raw: bytes) -> bool:
+def _is_idle(file: str, raw: bytes, largest: float) -> bool:
     """Whether a file that was named is plain Python code, does parse, and has no word that a rule looks for."""
     from ampify.screen import matters, of_rules
-    from ampify.source.walk import LARGEST
 
-    if not file.endswith((".py", ".pyi")) or len(raw) > LARGEST or b"coding" in raw or raw.startswith(b"\xef\xbb\xbf"):
+    if not file.endswith((".py", ".pyi")) or len(raw) > largest or b"coding" in raw or raw.startswith(b"\xef\xbb\xbf"):
         return False
     return not matters([raw.decode()], of_rules(), (0, 0))
 

@@ -72,19 +72,31 @@ def test_what_is_not_plain_is_for_the_command_line(words: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "plain"),
+    ("name", "text", "answered"),
     [
-        ("ampify.toml", "", False),
-        ("pyproject.toml", "[tool.ampify]\n", False),
+        ("ampify.toml", "", True),
+        ("ampify.toml", "select = ['AMP1']", True),
+        ("ampify.toml", "extend = 'other.toml'", False),
+        ("ampify.toml", "max-file-size = 0.00001", False),
+        ("ampify.toml", "baseline = 'a.json'", False),
+        ("pyproject.toml", "[tool.ampify]\nignore = ['AMP999']", False),
+        ("pyproject.toml", "[tool.ampify]\nselct = []", False),
+        ("pyproject.toml", "[tool.ampify", False),
         ("pyproject.toml", "[project]\n", True),
-        (".ampify_cache", "", False),
     ],
 )
-def test_settings_and_what_is_kept_are_for_the_command_line(name: str, text: str, plain: bool) -> None:
+def test_settings_that_say_more_are_for_the_command_line(name: str, text: str, answered: bool) -> None:
     Path(name).write_text(text, "utf-8")
+    write(a=IDLE)
+    assert (door._nothing_in(["a.py"]) is not None) is answered
+
+
+def test_a_tree_that_may_be_known_is_for_the_command_line() -> None:
+    Path(".ampify_cache").mkdir()
     Path("deep").mkdir()
     Path("deep", "a.py").write_text(IDLE, "utf-8")
-    assert (door._nothing_in(["deep"]) is not None) is plain
+    assert door._nothing_in(["deep"]) is None
+    assert door._nothing_in(["deep/a.py"]) == 1
 
 
 @pytest.mark.parametrize(
