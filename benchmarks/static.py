@@ -1,9 +1,9 @@
 """What checks and fixes cost against the peers on the PATH, as ratios from interleaved runs. Fetches nothing.
 
 ``python benchmarks/static.py --large TREE --dense TREE --idle TREE... --scripts TREE... --fix TREE --tenfold TREE
---jobs TREE [--rounds 3] [--start]`` prints Markdown tables: by tree and program the medians of CPU seconds (children
-included), wall seconds and peak memory; then the ratios, each with its goal; with ``--start`` the instructions of
-starts, which `valgrind` counts. The trees: a library with some mixed precision (`transformers`), one with much of it
+--jobs TREE [--rounds 3]`` prints Markdown tables: by tree and program the medians of CPU seconds (children included),
+wall seconds and peak memory; then the ratios, each with its goal (`startup.py` counts the instructions of starts). The
+trees: a library with some mixed precision (`transformers`), one with much of it
 (`diffusers`), those without any, training scripts, one to mend copies of, one to copy ten times.
 """
 
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import shutil
 import statistics
 import subprocess
@@ -163,31 +162,6 @@ def tenfold(tree: Path, rounds: int) -> list[Goal]:
     ]
 
 
-def instructions(*arguments: str) -> float:
-    """Millions of instructions of a Python process, which do not depend on how busy a machine is."""
-    command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", sys.executable, *arguments]
-    said = subprocess.run(command, capture_output=True, text=True, check=False).stderr
-    found = re.search(r"refs:\s+([\d,]+)", said)
-    assert found is not None, said
-    return int(found[1].replace(",", "")) / 1e6
-
-
-def start_up() -> list[str]:
-    """The instructions of starts, and of one file with nothing to look at in it."""
-    if shutil.which("valgrind") is None:
-        return ["valgrind is not on the PATH: no instructions are counted"]
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, "a.py")
-        file.write_text("import torch\n\n\ndef double(x):\n    return 2 * x\n", "utf-8")
-        bare = instructions("-c", "pass")
-        counts = {
-            "python -c pass": bare,
-            "ampify --version": instructions("-m", "ampify", "--version"),
-            "ampify, one file without a candidate": instructions("-m", "ampify", str(file), "--no-cache"),
-        }
-    return [f"| {name} | {count:.0f} | {count / bare:.1f} |" for name, count in counts.items()]
-
-
 KINDS: Mapping[str, Callable[[Path, int], list[Goal]]] = {
     "large": large,
     "dense": partial(large, most=3),
@@ -204,7 +178,6 @@ def main() -> None:
     for kind in KINDS:
         parser.add_argument(f"--{kind}", nargs="*", type=Path, default=[])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--start", action="store_true", help="count the instructions of the start")
     options = parser.parse_args()
     print("| tree | program | CPU s | wall s | peak MB |\n| --- | --- | --- | --- | --- |")
     goals = []
@@ -212,9 +185,6 @@ def main() -> None:
         goals += [goal for tree in getattr(options, kind) for goal in measure(tree, options.rounds)]
     print("\n| what | measured | at most | |\n| --- | --- | --- | --- |")
     print("\n".join(goal.row for goal in goals))
-    if options.start:
-        print("\n| start | million instructions | of bare Python |\n| --- | --- | --- |")
-        print("\n".join(start_up()))
 
 
 if __name__ == "__main__":
