@@ -164,7 +164,7 @@ class TestConfiguration:
             for each in (option.schema.get("type"), *("enum" for _ in option.schema.get("enum", ())[:1]))
             if each
         }
-        assert kinds <= {"array", "object", "string", "boolean", "integer", "enum"}
+        assert kinds <= {"array", "object", "string", "boolean", "integer", "number", "enum"}
         paths = {key for key, option in OPTIONS.items() if option.wanted == "a path"}
         assert paths == {"extend", "baseline"}  # read as TOML and as JSON
         assert schema()["additionalProperties"] is False
