@@ -408,6 +408,7 @@ def _result(unit: Unit, run: Run, work: Work, *, owned: bool) -> Result:
     with noted() as asked:
         whole = None if unit.group is None else _visit_together(unit.group, run, work)
         outcomes = list(_visit_each(unit, run, work)) if whole is None else whole
+    syntax.forget()
     return Result(tuple(map(sent, outcomes)), whole is not None, tuple(run.errors), tuple(asked.values()))
 
 
