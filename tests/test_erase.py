@@ -555,6 +555,35 @@ def test_a_parameter_known_from_another_file() -> None:
     assert erase_text(text, hints) == "def run(opt):\n    train(opt)\n\nfrom lib import train\n"
 
 
+TRAINING = """\
+import torch
+def run(opt, loss{param}):
+    {step}
+def main(opt, loss):
+{made}    run(opt, loss{given})
+"""
+OTHER = """\
+def step(loss, scaler=None):
+    if scaler:
+        loss = scaler.scale(loss)
+    return loss
+def own(loss):
+    grad = torch.amp.GradScaler()
+    show(grad.get_scale() if grad else 1)
+    return step(loss, grad)
+"""
+
+
+def test_a_scaler_that_is_still_read_keeps_no_other_one() -> None:
+    plain = TRAINING.format(param="", step="opt.step()", made="", given="")
+    made = "    scaler = torch.amp.GradScaler()\n"
+    mixed = TRAINING.format(param=", scaler", step="scaler.step(opt); scaler.update()", made=made, given=", scaler")
+    assert erase_text(mixed) == plain
+    kept = erase_text("import torch\n" + OTHER).removeprefix("import torch\n")
+    assert "GradScaler" in kept
+    assert erase_text(mixed + OTHER) == plain + kept
+
+
 def test_unreadable_text() -> None:
     with pytest.raises(EraseFailed):
         erase_text("with torch.autocast(:\n")

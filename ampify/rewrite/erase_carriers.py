@@ -10,6 +10,7 @@ import libcst as cst
 
 from ampify.model.amp import AmpFacts
 from ampify.rewrite.cut import Cuts, is_quiet
+from ampify.rewrite.erase_ties import wanted
 from ampify.rewrite.erase_uses import Uses
 from ampify.rewrite.imports import AddedImport
 from ampify.syntax.blocks import small_statement_of
@@ -79,9 +80,8 @@ def cut_carriers(facts: AmpFacts, cuts: Cuts) -> None:
 
 def _cut_kind(facts: AmpFacts, cuts: Cuts, found: Reads, carries: Predicate) -> None:
     doomed = {*_bindings(facts, carries), *_arguments(facts, carries), *_parameters(facts, carries)}
-    held = (n for n in found.nodes if carries(n))
-    if all(any(p in doomed for p in facts.tree.parents(node)) for node in held):
-        cut_all(facts.tree, cuts, doomed)
+    held = [node for node in found.nodes if carries(node)]
+    cut_all(facts.tree, cuts, doomed - wanted(facts, carries, held, doomed))
 
 
 def cut_all(tree: Tree, cuts: Cuts, doomed: set[cst.CSTNode]) -> None:
