@@ -24,7 +24,7 @@ def asks_for_precision(tree: Tree, scope: Scope, names: Set[str]) -> bool:
     """Whether what a test in ``scope`` reads, or what that is made of and under which tests, speaks of precision."""
     found, fresh = set(names), set(names)
     for _ in range(_DEEP):
-        given = [b.node for name in fresh for b in scope.lookup(name) if b.how is Bound.ASSIGN]
+        given = [b.node for name in fresh for b in scope.lookup(name) if b.how is Bound.ASSIGN and b.value is not None]
         read = {name for made in given for node in (made, *tests_around(tree, made)) for name in names_in(node)}
         fresh, found = read - found, found | read
     return any(map(is_precision, found))
@@ -37,13 +37,18 @@ def names_in(node: cst.CSTNode) -> set[str]:
 
 def tests_around(tree: Tree, node: cst.CSTNode) -> Iterator[cst.BaseExpression]:
     """The tests that a node stands behind in its function, or in its module; innermost first."""
+    return (test for test, _ in outcomes_around(tree, node))
+
+
+def outcomes_around(tree: Tree, node: cst.CSTNode) -> Iterator[tuple[cst.BaseExpression, bool]]:
+    """The same tests, with how they have come out where the node runs."""
     child = node
     for parent in tree.parents(node):
         match parent:
             case cst.FunctionDef() | cst.ClassDef():
                 return
             case cst.If(test=test) | cst.IfExp(test=test) | cst.While(test=test) if child is not test:
-                yield test
-            case cst.BooleanOperation(left=left, right=right) if child is right:
-                yield left
+                yield test, child is parent.body
+            case cst.BooleanOperation(left=left, operator=operator, right=right) if child is right:
+                yield left, isinstance(operator, cst.And)
         child = parent
