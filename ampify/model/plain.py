@@ -17,26 +17,41 @@ _WRAPPERS = {
 _LIBRARIES = ("torch.nn.", "torchvision.models.")
 
 
-def is_plain(code: Code, module: cst.BaseExpression, depth: int = 4) -> bool:
-    """Whether a module surely has float32 weights that want gradients, and a class that can be looked at."""
+def is_plain(code: Code, module: cst.BaseExpression, seen: frozenset[Place | cst.FunctionDef] = frozenset()) -> bool:
+    """Whether a module surely has float32 weights that want gradients, and a class that can be looked at.
+
+    ``seen`` are places and functions that are being looked at: ``model = DataParallel(model)`` says nothing new of
+    ``model``.
+    """
     match module:
         case cst.Call(func=cst.Attribute(value=inner, attr=cst.Name(value=name))) if name in _KEEPING:
             moved = all(a.keyword is None and not code.tree.names.imported(a.value) for a in module.args)
-            return moved and is_plain(code, inner, depth)
+            return moved and is_plain(code, inner, seen)
         case cst.Call(func=func, args=[first, *_]) if code.tree.names.imported(func) & _WRAPPERS:
-            return is_plain(code, first.value, depth)
+            return is_plain(code, first.value, seen)
         case cst.Call(func=func):
-            made = any(p.startswith(_LIBRARIES) for p in code.tree.names.imported(func))
-            return made or isinstance(code.flow.named(func), cst.ClassDef)
-        case cst.Name() | cst.Attribute() if depth and (place := code.flow.place(module)) is not None:
+            if any(p.startswith(_LIBRARIES) for p in code.tree.names.imported(func)):
+                return True
+            named = code.flow.named(func)
+            return isinstance(named, cst.ClassDef) or (isinstance(named, cst.FunctionDef) and _gives(code, named, seen))
+        case cst.Name() | cst.Attribute() if (place := code.flow.place(module)) is not None:
+            if place in seen:
+                return True
             given = [
                 v
                 for d in code.flow.assigned(place)
                 for v in ([*code.flow.passed(d)] if d.how is How.PARAM else [d.value])
             ]
-            kept = not _methods(code, place) & _CHANGING
-            return kept and bool(given) and all(v is not None and is_plain(code, v, depth - 1) for v in given)
+            kept, inside = not _methods(code, place) & _CHANGING, seen | {place}
+            return kept and bool(given) and all(v is not None and is_plain(code, v, inside) for v in given)
     return False
+
+
+def _gives(code: Code, factory: cst.FunctionDef, seen: frozenset[Place | cst.FunctionDef]) -> bool:
+    """Whether all that a function returns is such a module."""
+    given = [r.value for r in code.flow.returns(factory) if r.value is not None]
+    ends = factory not in seen and factory not in code.flow.generators
+    return ends and bool(given) and all(is_plain(code, value, seen | {factory}) for value in given)
 
 
 def _methods(code: Code, place: Place) -> set[str]:
