@@ -77,7 +77,7 @@ def reached_with(code: Code, node: cst.CSTNode, facts: Facts) -> bool:
     for where in _ways(code, node, _DEEP):
         scope = code.tree.names.scope[where]
         for test, truth in (*outcomes_around(code.tree, where), *_left_before(code, where)):
-            known = _comes_out(code, test, facts)
+            known = comes_out(code, test, facts)
             asks = asks_for_precision(code.tree, scope, names_in(test))
             if known is not truth and (known is not None or asks):
                 return False
@@ -131,13 +131,14 @@ def _learnt(code: Code, test: cst.BaseExpression, *, truth: bool) -> dict[str, b
     return {_source(code, test): truth}
 
 
-def _comes_out(code: Code, test: cst.BaseExpression, facts: Facts) -> bool | None:
+def comes_out(code: Code, test: cst.BaseExpression, facts: Facts) -> bool | None:
+    """How a test comes out where ``facts`` hold; None where they do not decide it."""
     match test:
         case cst.UnaryOperation(operator=cst.Not(), expression=inner):
-            known = _comes_out(code, inner, facts)
+            known = comes_out(code, inner, facts)
             return None if known is None else not known
         case cst.BooleanOperation(left=left, operator=operator, right=right):
-            sides = {_comes_out(code, left, facts), _comes_out(code, right, facts)}
+            sides = {comes_out(code, left, facts), comes_out(code, right, facts)}
             ends = isinstance(operator, cst.Or)
             return ends if ends in sides else (None if None in sides else not ends)
     return facts.get(_source(code, test))

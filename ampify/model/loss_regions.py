@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import libcst as cst
 
 from ampify.model.flow import How
-from ampify.model.half_choices import Choice, Facts, Half, choices, reached_with, settled
+from ampify.model.half_choices import Choice, Facts, Half, choices, comes_out, reached_with, settled
 from ampify.model.regions import region_of
 from ampify.model.roles import Role
 from ampify.model.step import Backward, Code, FileModel, GradientUse, OptimizerStep, TrainingStep
@@ -97,13 +97,14 @@ def needless(model: FileModel) -> Iterator[Needless]:
     """Scalers that are on, also where each of their losses comes out of a bfloat16 region."""
     code = model.code
     calls = [c for c in code.flow.calls if code.amp.is_scaler_call(c)] if code.amp.touched else []
-    if not calls or any(keyword(call, "enabled") is not None for call in calls):
+    if not calls or any(keyword(call, "enabled") is not None or any(a.star for a in call.args) for call in calls):
         return
     scaled = [act for step in model.steps for act in step.every(Backward) if act.scaler is not None]
     found = [[*regions_of(code, act)] for act in scaled]
     every = [region for regions in found for region in regions]
     facts = _always_bfloat16(code, every) if scaled and all(found) else None
-    if facts is not None and all(reached_with(code, n, facts) for n in (*(act.node for act in scaled), *calls)):
+    needed = (*(act.node for act in scaled), *calls, *every)
+    if facts is not None and all(reached_with(code, node, facts) for node in needed):
         yield from (Needless(call, every[0], tuple(sorted(facts.items()))) for call in calls)
 
 
@@ -111,7 +112,18 @@ def _always_bfloat16(code: Code, regions: list[cst.With]) -> Facts | None:
     """How tests come out where all regions compute in bfloat16; None where they never do, or where that is unknown."""
     chosen = [chosen_in(code, region) for region in regions]
     wanted = (choice.facts for choice in chosen[0] if choice.half is Half.BFLOAT16)
-    return next((facts for facts in wanted if all(settled(c, facts) is Half.BFLOAT16 for c in chosen)), None)
+    switches = [value for region in regions for value in _switches(code, region)]
+    for facts in wanted:
+        off = any(comes_out(code, value, facts) is False for value in switches)
+        if not off and all(settled(c, facts) is Half.BFLOAT16 for c in chosen):
+            return facts
+    return None
+
+
+def _switches(code: Code, region: cst.With) -> Iterator[cst.BaseExpression]:
+    """What the contexts of a region are given to say whether they are on."""
+    made = (call for item in region.items for call in _calls(code, item.item) if call is not None)
+    return (value for call in made if (value := keyword(call, "enabled")) is not None)
 
 
 # ---------------------------------------------------------------------- where a loss comes from
