@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import libcst as cst
 
+from ampify.model import vocabulary as words
 from ampify.model.flow import How, Place
 from ampify.model.step import Code
+from ampify.syntax.walk import walk
 
 _KEEPING = {"to", "cuda", "cpu", "train", "eval", "float"}
 """Methods that give the module as it was."""
@@ -15,6 +17,8 @@ _WRAPPERS = {
     "torch.compile",
 }  # fmt: skip
 _LIBRARIES = ("torch.nn.", "torchvision.models.")
+_EMPTY = {f"torch.nn.{name}" for name in ("Module", "Sequential", "ModuleList", "ModuleDict", "Identity", "Dropout")}
+"""Modules without weights of their own."""
 
 
 def is_plain(code: Code, module: cst.BaseExpression, seen: frozenset[Place | cst.FunctionDef] = frozenset()) -> bool:
@@ -33,7 +37,7 @@ def is_plain(code: Code, module: cst.BaseExpression, seen: frozenset[Place | cst
             if any(p.startswith(_LIBRARIES) for p in code.tree.names.imported(func)):
                 return True
             named = code.flow.named(func)
-            return isinstance(named, cst.ClassDef) or (isinstance(named, cst.FunctionDef) and _gives(code, named, seen))
+            return _has_layers(code, named) if isinstance(named, cst.ClassDef) else _gives(code, named, seen)
         case cst.Name() | cst.Attribute() if (place := code.flow.place(module)) is not None:
             if place in seen:
                 return True
@@ -47,11 +51,34 @@ def is_plain(code: Code, module: cst.BaseExpression, seen: frozenset[Place | cst
     return False
 
 
-def _gives(code: Code, factory: cst.FunctionDef, seen: frozenset[Place | cst.FunctionDef]) -> bool:
+def _gives(code: Code, factory: cst.FunctionDef | None, seen: frozenset[Place | cst.FunctionDef]) -> bool:
     """Whether all that a function returns is such a module."""
+    if factory is None or factory in seen or factory in code.flow.generators:
+        return False
     given = [r.value for r in code.flow.returns(factory) if r.value is not None]
-    ends = factory not in seen and factory not in code.flow.generators
-    return ends and bool(given) and all(is_plain(code, value, seen | {factory}) for value in given)
+    return bool(given) and all(is_plain(code, value, seen | {factory}) for value in given)
+
+
+def _has_layers(code: Code, cls: cst.ClassDef) -> bool:
+    """Whether a class, or one that it is derived from or makes, has layers of PyTorch: it is more than a cover for
+    something that is not in sight.
+    """
+    waiting, seen = [cls], {cls}
+    while waiting:
+        current = waiting.pop()
+        made = [n.func for n in walk(current) if isinstance(n, cst.Call)]
+        for used in (*(base.value for base in current.bases), *made):
+            if any(map(_is_layer, code.tree.names.imported(used))):
+                return True
+            inner = code.flow.named(used)
+            if isinstance(inner, cst.ClassDef) and inner not in seen:
+                seen.add(inner)
+                waiting.append(inner)
+    return False
+
+
+def _is_layer(path: str) -> bool:
+    return path.startswith(_LIBRARIES) and path not in _EMPTY and not path.startswith(words.NOT_MODULES)
 
 
 def _methods(code: Code, place: Place) -> set[str]:
