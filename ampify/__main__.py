@@ -1,6 +1,6 @@
 """`python -m ampify` is `ampify`."""
 
-from ampify.cli import main
+from ampify.door import main
 
 if __name__ == "__main__":
-    main(prog_name="ampify")
+    main()

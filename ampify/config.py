@@ -7,17 +7,20 @@ import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from difflib import get_close_matches
 from functools import cache
+from math import inf, isfinite
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from ampify import pins, selection, toml_files
-from ampify.pins import Torch
+from ampify import selection, toml_files
 from ampify.selection import Codes, FileIgnore, Selection
 from ampify.source.codes import current
-from ampify.source.edits import Applicability, Fix
+from ampify.source.walk import LARGEST
 
+if TYPE_CHECKING:
+    from ampify.source.edits import Fix
+
+Torch = tuple[int, int]
 FailLevel = Literal["info", "warning", "error"]
 Precision = Literal["float16", "bfloat16"]
 Device = Literal["auto", "cuda", "cpu"]
@@ -55,6 +58,7 @@ class Settings:
     extend_unsafe_fixes: Codes = ()
     per_file_ignores: tuple[FileIgnore, ...] = ()
     baseline: Path | None = None
+    max_file_size: float = LARGEST / 1e6
     below: tuple[Selection, ...] = ()
 
     def enables(self, code: str, path: str | None = None) -> bool:
@@ -74,12 +78,19 @@ class Settings:
         return not off and not any(each.covers(path, code) for each in self.per_file_ignores)
 
     @property
+    def largest(self) -> float:
+        """The bytes of code that are looked at; infinite where there is no limit."""
+        return self.max_file_size * 1e6 or inf
+
+    @property
     def chooses(self) -> bool:
         """Whether some rules are off."""
         return bool(self.per_file_ignores) or any(each.select or each.ignore for each in self.layers)
 
     def fix(self, code: str, fix: Fix | None) -> Fix | None:
         """The fix of a finding as these settings have it: as safe as they say, or none."""
+        from ampify.source.edits import Applicability  # only where there is a fix
+
         if fix is None or not selection.fixable(self.layers, code):
             return None
         if fix.applicability is Applicability.MANUAL:
@@ -136,6 +147,10 @@ class Lookup:
         folder = _folder(path)
         return _merged((_of_project(folder), *(layer for _, layer in self._files(folder)), *self.inline, self.options))
 
+    def written(self, path: Path) -> Settings:
+        """What the config files say, without the project and the options."""
+        return _merged(layer for _, layer in self._files(_folder(path)))
+
     def files(self, path: Path) -> list[Path]:
         """The config files that count for a file or folder: the one that was found last."""
         return [file for file, _ in self._files(_folder(path))]
@@ -169,6 +184,8 @@ def _merged(layers: Iterable[Layer]) -> Settings:
 @cache
 def _of_project(folder: Path) -> Layer:
     """What the project says without knowing of ampify."""
+    from ampify import pins  # after the first look at a file
+
     known = {"line_length": pins.line_length(folder), "target_torch": pins.pinned_torch(folder)}
     return {name: value for name, value in known.items() if value is not None}
 
@@ -303,13 +320,19 @@ def _holds(key: str) -> Callable[[dict[str, Any]], object]:
 
 def unknown_code(code: str, known: Sequence[str], files: Iterable[Path]) -> ConfigError:
     """That no code begins with ``code``, with the file that says so, if one of ``files`` does."""
-    near = get_close_matches(code, known, 1, cutoff=0.0)[0]
+    near = _nearest(code, known)
     message = f"no code begins with `{code}`, did you mean `{near}`? `ampify rules` lists them"
     for file in files:
         for key, value in (_settings_in(file) or {}).items():
             if re.search(rf"\b{code}\b", str(value), re.I) and key in OPTIONS:
                 return flaw(file, message, _holds(key), code)
     return ConfigError(message)
+
+
+def _nearest(word: str, known: Sequence[str]) -> str:
+    from difflib import get_close_matches  # only where something is wrong
+
+    return get_close_matches(word, known, 1, cutoff=0.0)[0]
 
 
 def _shown(file: Path) -> str:
@@ -321,7 +344,7 @@ def check_keys(data: Iterable[str], known: Sequence[str]) -> None:
     """Raises `ConfigError` for a key that is not ``known``, with the nearest one."""
     for key in data:
         if key not in known:
-            near = get_close_matches(key, known, 1, cutoff=0.0)[0]
+            near = _nearest(key, known)
             raise ConfigError(f"unknown key `{key}`, did you mean `{near}`?")
 
 
@@ -362,6 +385,11 @@ def _path(value: object, folder: Path) -> Path | None:
 
 def _one_of(name: str) -> Callable[[object, Path], Any]:
     return lambda value, folder: value if value in CHOICES[name] else None
+
+
+def _size(value: object, folder: Path) -> float | None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if number and isinstance(value, int | float) and value >= 0 and isfinite(value) else None
 
 
 def _choice(name: str, text: str, default: str) -> Option:
@@ -408,6 +436,10 @@ OPTIONS: Mapping[str, Option] = {
     "line-length": Option(lambda value, folder: value if isinstance(value, int) and value > 0 and value is not True
                           else None, "a positive number", {"type": "integer", "minimum": 1},
                           "What inserted code is to fit.", "that of ruff or black, else 88", "120"),
+    "max-file-size": Option(_size, "a number of megabytes, or 0", {"type": "number", "minimum": 0},
+                            "The largest file that is looked at, in megabytes of 1,000,000 bytes; 0: any. Larger ones "
+                            "are left alone (AMP905); what a notebook stores beside its code does not count.",
+                            f"{LARGEST / 1e6:g}", "10"),
     "baseline": Option(_path, "a path", _TEXT, "A file of findings that are known and not reported.",
                        "none", '"ampify-baseline.json"'),
 }  # fmt: skip

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from ampify.source.needles import IDLE as IDLE
 
-from ampify.source.code import IDLE as IDLE
-from ampify.source.needles import Needs
+TYPE_CHECKING = False  # as of `typing`, which every run would have to load
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ampify.source.needles import Needs
 
 AUTOCAST: Needs = (("autocast",),)
 """A region, or an API that is about them; not what only switches autocast off, which is `IDLE`."""

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
 from functools import cache, lru_cache
 
-from ampify.config import Settings
-from ampify.diagnostic import TOOL_CODES
 from ampify.index import NEEDS
 from ampify.needs import STEP
-from ampify.source import code, files
-from ampify.source.needles import Screen
+from ampify.source import code
+from ampify.source.needles import IDLE, Screen
+from ampify.source.walk import matters as has_to_do
 
-_OWN = re.compile(r"ampify:|noqa[^\n]*AMP\d", re.I)
+TYPE_CHECKING = False  # as of `typing`, which every run would have to load
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ampify.config import Settings
+
+_OWN = r"(?i:ampify:|noqa[^\n]*AMP\d)"
 """A comment for ampify, which may be of no use (AMP903); it is looked for where there is one of these words."""
 _OWN_WORDS = ("ampify:", "noqa", "NOQA")
 _IDLE_SINCE = (1, 10)
@@ -22,6 +25,8 @@ _IDLE_SINCE = (1, 10)
 
 def codes() -> tuple[str, ...]:
     """Every code that there is."""
+    from ampify.diagnostic import TOOL_CODES
+
     return (*TOOL_CODES, *(code for _, found in NEEDS for code in found))
 
 
@@ -39,7 +44,7 @@ def of_steps() -> Screen:
 
 def may_matter(raw: bytes, screen: Screen) -> bool:
     """Whether the bytes of a file can hold a finding."""
-    if not files.matters(raw):
+    if not has_to_do(raw):
         return False
     own = any(word.encode() in raw for word in _OWN_WORDS) and _is_own(raw.decode("utf-8", "replace"))
     return own or screen.may_find(raw)
@@ -53,12 +58,16 @@ def matters(texts: Iterable[str], screen: Screen, target: tuple[int, int] | None
     said = [_said(text) for text in found]
     words = "".join(each for each in said if each is not None)
     if target is not None and target < _IDLE_SINCE:
-        words = words.replace(code.IDLE, "torch.autocast(")
+        words = words.replace(IDLE, "torch.autocast(")
     return None in said or screen.finds(words)
 
 
 def _is_own(text: str) -> bool:
-    return any(word in text for word in _OWN_WORDS) and _OWN.search(text) is not None
+    if not any(word in text for word in _OWN_WORDS):
+        return False
+    import re  # seldom needed
+
+    return re.search(_OWN, text) is not None
 
 
 @lru_cache(64)

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
-from glob import escape
 from itertools import chain
 from pathlib import Path
 
@@ -77,6 +76,8 @@ def _closest(prefixes: Codes, code: str) -> int:
 
 @cache
 def _matches(path: str, folder: str, pattern: str) -> bool:
+    from glob import escape  # seldom needed
+
     wanted = pattern.removeprefix("!")
     whole = Path(path).absolute()
     spellings = chain.from_iterable((each, each.replace("**/", "")) for each in _alternatives(wanted))

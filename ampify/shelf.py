@@ -9,10 +9,13 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ampify.source import files
 from ampify.source.document import Document, Undecodable
 from ampify.source.formats import decode
 from ampify.source.ignores import skips_file
 from ampify.source.needles import Screen
+
+_Test = Callable[[Path, bytes], bool]
 
 if TYPE_CHECKING:
     from ampify.model.summary import FileSummary
@@ -25,12 +28,15 @@ _WORD = re.compile(rb"[^\s.,;()#\\]+")
 
 
 class Shelf:
-    """``matters`` tells of the bytes of a file whether it is to be looked at."""
+    """``matters`` tells of the bytes of a file whether it is to be looked at, ``fits`` that they are not too many."""
 
-    def __init__(self, found: Sequence[Path], matters: Callable[[Path, bytes], bool]) -> None:
-        self.found = found
+    def __init__(self, found: Sequence[Path], matters: _Test, fits: _Test) -> None:
+        self.found, self.fits = found, fits
         self._kept: dict[Path, bytes | OSError] = {}
-        self._acting: list[Path] = []
+        self._early: list[Path] = []
+        """Python files read before the first one that uses a library of ours: what they do need not be known."""
+        self._late: list[Path] = []
+        self._uses = False
         for path in found:
             try:
                 with open(path, "rb") as file:  # noqa: PTH123 - half the time of `read_bytes`
@@ -38,14 +44,22 @@ class Shelf:
             except OSError as error:
                 self._kept[path] = error
                 continue
-            if matters(path, raw):
-                self._kept[path] = raw
-            if path.suffix == ".py" and _ACTS.may_find(raw):
-                self._acting.append(path)
+            if files.matters(raw):
+                self._uses = True
+                if matters(path, raw):
+                    self._kept[path] = raw
+            if not self._uses:
+                self._early.append(path)
+            elif _acts(path, raw):
+                self._late.append(path)
 
     def holds(self, path: Path) -> bool:
         """Whether a file is to be looked at, or could not be read."""
         return path in self._kept
+
+    def held(self, path: Path) -> bytes | OSError | None:
+        """The bytes of a file that is to be looked at, or why it could not be read."""
+        return self._kept.get(path)
 
     def raw(self, path: Path) -> bytes:
         """The bytes of a file as they were when it was read first; raises `OSError`."""
@@ -60,9 +74,18 @@ class Shelf:
         return any(_GRADIENTS.may_find(self.raw(path)) for path in self._acting)
 
     @cached_property
+    def _acting(self) -> list[Path]:
+        """The Python files that do what training does; none in a tree without a library of ours."""
+        return [*(path for path in self._early if self._uses and _acts(path, self.raw(path))), *self._late]
+
+    @cached_property
     def code(self) -> Modules:
         """The Python files."""
         return Modules(self, [path for path in self.found if path.suffix == ".py"], self._acting)
+
+
+def _acts(path: Path, raw: bytes) -> bool:
+    return path.suffix == ".py" and _ACTS.may_find(raw)
 
 
 class Modules:
@@ -138,13 +161,16 @@ class Modules:
 
     def _document(self, index: int) -> Document | None:
         if index not in self._documents:
-            try:
-                document = decode(self._found[index], self._bytes(index))
-            except Undecodable:  # told when it is visited
-                document = None
-            skipped = document is None or skips_file(document.parts[0].text)
-            self._documents[index] = None if skipped else document
+            self._documents[index] = self._decoded(self._found[index], self._bytes(index))
         return self._documents[index]
+
+    def _decoded(self, path: Path, raw: bytes) -> Document | None:
+        """None for what is left alone; why is told when it is visited."""
+        try:
+            document = decode(path, raw) if self._shelf.fits(path, raw) else None
+        except Undecodable:
+            return None
+        return None if document is None or skips_file(document.parts[0].text) else document
 
 
 class _Imports:

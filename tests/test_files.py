@@ -26,6 +26,24 @@ def found(root, *paths):
     return names
 
 
+@pytest.mark.parametrize(
+    ("text", "matters"),
+    [
+        ("import torch", True),
+        ("# by torch", True),
+        ("from accelerate import Accelerator", True),
+        ("import os, transformers", True),
+        ("import \\\n    lightning as L", True),
+        ('"import accelerate\\n"', True),
+        ("importlib.import_module('transformers')", True),
+        ("# this may accelerate it; faster than lightning", False),
+        ("def test_accelerated(): pass", False),
+    ],
+)
+def test_english_words_count_as_names_alone(text, matters):
+    assert files.matters(text.encode()) is matters
+
+
 class TestFind:
     def test_files_first_then_folders_by_name(self, tmp_path):
         make(tmp_path, "b/c.py", "b.py", "a/z.py", "a.pyi", "a.txt", "B.py")
@@ -63,6 +81,15 @@ class TestFind:
     def test_environments_and_caches_are_skipped(self, tmp_path):
         make(tmp_path, ".venv/a.py", "node_modules/a.py", "__pycache__/a.py", "mine/pyvenv.cfg", "mine/a.py", "a.py")
         assert found(tmp_path) == ["a.py"]
+
+    def test_an_environment_that_is_named_is_taken(self, tmp_path):
+        make(tmp_path, "env/pyvenv.cfg", "env/a.py", "env/inner/pyvenv.cfg", "env/inner/b.py")
+        assert found(tmp_path, tmp_path / "env") == ["env/a.py"]
+
+    def test_a_link_within_the_tree_is_the_file_it_leads_to(self, tmp_path):
+        make(tmp_path, "b.py", "deep/c.py")
+        (tmp_path / "a.py").symlink_to(tmp_path / "deep" / "c.py")
+        assert found(tmp_path) == ["a.py", "b.py"]
 
     def test_links_to_folders_are_not_followed(self, tmp_path):
         make(tmp_path, "a/b/c.py")

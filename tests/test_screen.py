@@ -11,8 +11,10 @@ from ampify import engine
 from ampify.config import Settings
 from ampify.needs import AUTOCAST, CAST, STEP
 from ampify.screen import may_matter, of_rules
+from ampify.shelf import Shelf
 from ampify.source import code
 from ampify.source.needles import Screen
+from ampify.together import together
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 FLAGGED = [
@@ -103,3 +105,19 @@ def test_a_run_without_candidates_loads_no_rule(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "a.py").write_text("import torch\nx = torch.zeros(3)\n", "utf-8")
     monkeypatch.setattr("ampify.rule.load", lambda: pytest.fail("the rules are loaded"))
     assert engine.check([tmp_path], engine.Run(settings=lambda _: Settings())).files == ()
+
+
+@pytest.mark.parametrize(
+    ("library", "groups"),
+    [({"a.py": "import os\n"}, 0), ({"a.py": "import torch\n"}, 1), ({"z.py": "import torch\n"}, 1)],
+    ids=["none", "read first", "read last"],
+)
+def test_who_calls_whom_is_asked_where_a_library_is_used(library: dict[str, str], groups: int, tmp_path: Path) -> None:
+    """Each pair of files would be one program, had it to do with training."""
+    step = "def step(model, optimizer, x):\n    model(x).backward()\n    optimizer.step()\n"
+    texts = {"m.py": step, "n.py": "from m import step\nstep(model, optimizer, 1)\n", **library}
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text, "utf-8")
+    shelf = Shelf(sorted(tmp_path.iterdir()), lambda path, raw: False, lambda path, raw: True)
+    assert shelf.acts is (groups > 0)
+    assert len(together(shelf.code)) == groups

@@ -260,7 +260,8 @@ class TestSchema:
         "text",
         ["x = 1", "dtype = 'half'", "select = 'AMP1'", "select = ['E501']", "line-length = 0", "unsafe-fixes = 1",
          "target-torch = 2.1", "per-file-ignores = { a = 'AMP1' }", "per-file-ignores = []", "extend = 1",
-         "baseline = ''", "line-length = true", "fail-level = 1"],
+         "baseline = ''", "line-length = true", "fail-level = 1", "max-file-size = -1", "max-file-size = '2 MB'",
+         "max-file-size = true"],
     )  # fmt: skip
     def test_both_refuse_the_same(self, text, folder):
         assert [*Draft7Validator(schema()).iter_errors(tomllib.loads(text))] != []

@@ -63,6 +63,12 @@ def settings(command: Command) -> Command:
             callback=parsed(parse_torch),
             help="The oldest torch the code is for; by default what the project pins, else the newest.",
         ),
+        click.option(
+            "--max-file-size",
+            metavar="MB",
+            type=click.FloatRange(min=0),
+            help="Leave larger files alone; 2 by default, 0: look at any.",
+        ),
         click.option("--config", metavar="FILE|KEY=VALUE", multiple=True, callback=_configured, help=_CONFIG),
         click.option("--isolated", is_flag=True, help="Read no config file."),
     ):
@@ -137,8 +143,8 @@ def _line(key: str, value: Any) -> Iterator[str]:
             yield f"# {key}: {OPTIONS[key].default}"
         case bool():
             yield f"{key} = {str(value).lower()}"
-        case int():
-            yield f"{key} = {value}"
+        case int() | float():
+            yield f"{key} = {value:g}"
         case (int(), int()):
             yield f'{key} = "{value[0]}.{value[1]}"'
         case tuple() if key.endswith("ignores"):

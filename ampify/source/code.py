@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import _ast as ast
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
 
-IDLE = "nocast("
-"""Stands for a `torch.autocast` that only switches autocast off, and whose device type cannot be wrong."""
+from ampify.source.needles import IDLE
+
+TYPE_CHECKING = False  # as of `typing`, which every run would have to load
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any
+
 _LONGEST = 200
 """Characters of a string that can be a word."""
 _CHOICES = (ast.IfExp, ast.BoolOp)

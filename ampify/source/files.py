@@ -7,85 +7,32 @@ import os
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from pathspec import GitIgnoreSpec
-
-LARGEST = 2_000_000
-"""Bytes of code; parsing costs 94 bytes of memory a byte with `ast`, several times that with LibCST."""
-LARGEST_NOTEBOOK = 100_000_000
-"""Bytes, most of which are the images among the outputs."""
-
-SUFFIXES = (".py", ".pyi", ".ipynb", ".md")
-
-_NEEDLES = (b"torch", b"apex", b"lightning", b"accelerate", b"transformers", b"deepspeed", b"fastai", b"fairseq")
-"""Searched by `in` on bytes, which is 11 times faster than one regular expression."""
-_SKIPPED = frozenset({
-    ".eggs", ".git", ".hg", ".ipynb_checkpoints", ".mypy_cache", ".nox", ".pytest_cache", ".ruff_cache", ".svn", ".tox",
-    ".venv", "__pycache__", "__pypackages__", "node_modules", "site-packages",
-})  # fmt: skip
+from ampify.source import walk
+from ampify.source.walk import LARGEST_NOTEBOOK as LARGEST_NOTEBOOK
+from ampify.source.walk import matters as matters
 
 _MARK = ".ampify-"
 _YOUNG = 60
 """Seconds; what is staged is renamed or removed within far less."""
-
-Failed = Callable[[OSError], None]
 
 
 class FileChanged(OSError):
     """The file is no longer what was read."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Ignores:
-    """One file of ignore patterns, with the folder they are relative to."""
-
-    folder: str
-    spec: GitIgnoreSpec
-
-    def decides(self, path: str) -> bool | None:
-        """Whether ``path`` (a folder ends with a slash) is ignored; None where no pattern says."""
-        return self.spec.check_file(path[len(self.folder) :].lstrip("/")).include
-
-
-def find(paths: Iterable[Path], failed: Failed) -> Iterator[Path]:
+def find(paths: Iterable[Path], failed: walk.Failed) -> Iterator[Path]:
     """The files to look at, each once: those named, and those git does not ignore in the folders named."""
-    seen: set[str] = set()
-    for path in paths:
-        for file in _walk(path, failed) if path.is_dir() else (path,):
-            if (real := _real(file)) not in seen:
-                seen.add(real)
-                yield file
+    return map(Path, walk.find(map(str, paths), failed))
 
 
-def _real(file: Path) -> str:
-    """The real path of a file; that of its folder is asked once."""
-    name = str(file)
-    if os.path.islink(name):  # noqa: PTH114
-        return os.path.realpath(name)
-    folder, _, last = name.rpartition(os.sep)
-    return os.path.join(_real_folder(os.path.abspath(folder)), last)  # noqa: PTH118, PTH100
-
-
-@lru_cache(256)
-def _real_folder(folder: str) -> str:
-    return os.path.realpath(folder)
-
-
-def matters(raw: bytes) -> bool:
-    """Whether a file with these bytes can have anything to do with mixed precision."""
-    return any(needle in raw for needle in _NEEDLES)
-
-
-def largest(path: Path) -> int:
-    """The bytes that a file may have."""
-    return LARGEST_NOTEBOOK if path.suffix == ".ipynb" else LARGEST
+def largest(path: Path, code: float) -> float:
+    """The bytes that a file may have, given those that its code may have."""
+    return max(code, LARGEST_NOTEBOOK) if path.suffix == ".ipynb" else code
 
 
 def write(path: Path, old: bytes, new: bytes) -> None:
@@ -151,7 +98,7 @@ def _stage(path: Path, old: bytes, new: bytes) -> _Staged:
     if not status.st_mode & 0o222 or not os.access(real, os.W_OK):  # a rename would go through all the same
         raise PermissionError(errno.EACCES, "is read-only")
     prefix = f".{real.name}{_MARK}"
-    _sweep(real.parent, prefix)
+    sweep(real.parent, prefix)
     handle, temporary = tempfile.mkstemp(prefix=prefix, suffix=".tmp", dir=real.parent)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -165,8 +112,8 @@ def _stage(path: Path, old: bytes, new: bytes) -> _Staged:
     return _Staged(path, real, temporary, old, new)
 
 
-def _sweep(folder: Path, prefix: str) -> None:
-    """Remove what a run that was killed has left of this file; what is young may be another run's."""
+def sweep(folder: Path, prefix: str) -> None:
+    """Remove what a run that was killed has left in a folder; what is young may be another run's."""
     with suppress(OSError):
         for entry in os.scandir(folder):
             if entry.name.startswith(prefix) and entry.stat(follow_symlinks=False).st_mtime < time.time() - _YOUNG:
@@ -198,66 +145,3 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
-
-
-def _walk(root: Path, failed: Failed) -> Iterator[Path]:
-    """Files first, then folders, both by name. Links to folders are not followed, so there are no loops; nor are links
-    to files outside of ``root``: whoever wrote the tree does not say what else is read and written."""
-    real = root.resolve()
-    stack = [(root, str(real), _outer(real))]
-    while stack:
-        folder, place, ignores = stack.pop()
-        try:
-            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-        except OSError as error:
-            failed(error)
-            continue
-        ignores = (*ignores, *_ignores(place, ".gitignore"))
-        folders = []
-        for entry in entries:
-            path = f"{place.rstrip('/')}/{entry.name}"
-            if entry.is_dir(follow_symlinks=False):
-                if not _skipped(entry) and not _ignored(f"{path}/", ignores):
-                    folders.append((folder / entry.name, path, ignores))
-            elif entry.name.endswith(SUFFIXES) and _inside(entry, real) and not _ignored(path, ignores):
-                yield folder / entry.name
-        stack += reversed(folders)
-
-
-def _inside(entry: os.DirEntry[str], root: Path) -> bool:
-    """Whether it is a file of the tree, be it through a link."""
-    return entry.is_file() and (not entry.is_symlink() or Path(os.path.realpath(entry.path)).is_relative_to(root))
-
-
-def _skipped(entry: os.DirEntry[str]) -> bool:
-    return entry.name in _SKIPPED or os.path.exists(os.path.join(entry.path, "pyvenv.cfg"))  # noqa: PTH110, PTH118
-
-
-def _outer(root: Path) -> tuple[_Ignores, ...]:
-    """The ignore files above ``root`` up to the root of its repository; none where they ignore ``root`` itself."""
-    found: tuple[_Ignores, ...] = ()
-    for folder in (root, *root.parents):
-        if folder != root:
-            found = (*_ignores(str(folder), ".gitignore"), *found)
-        if (folder / ".git").exists():
-            found = (*_ignores(str(folder), ".git/info/exclude"), *found)
-            return () if _ignored(f"{root}/", found) else found
-    return ()
-
-
-def _ignores(folder: str, name: str) -> Iterator[_Ignores]:
-    try:
-        lines = Path(folder, name).read_text("utf-8", "surrogateescape").splitlines()
-    except OSError:
-        return
-    from pathspec import GitIgnoreSpec
-
-    yield _Ignores(folder, GitIgnoreSpec.from_lines(lines))
-
-
-def _ignored(path: str, ignores: tuple[_Ignores, ...]) -> bool:
-    """As git has it: the innermost ignore file that says anything decides."""
-    for each in reversed(ignores):
-        if (decision := each.decides(path)) is not None:
-            return decision
-    return False

@@ -15,11 +15,14 @@ in bytes word by word, where blanks may be:
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Iterator
-from functools import lru_cache
+TYPE_CHECKING = False  # as of `typing`, which every run would have to load
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
 
-from ampify.source.code import IDLE
+    Test = Callable[[bytes], bool]
+
+IDLE = "nocast("
+"""Stands for a `torch.autocast` that only switches autocast off, and whose device type cannot be wrong."""
 
 Needs = tuple[tuple[str, ...], ...]
 """Alternatives of groups of needles."""
@@ -33,7 +36,8 @@ _SHORTEST = 3
 _FAR = 2_000
 """Bytes; the parenthesis around an argument is looked for no further up."""
 
-Test = Callable[[bytes], bool]
+_KNOWN: dict[str, tuple[Test, ...]] = {}
+"""The tests of needles that have been asked for."""
 
 
 class Screen:
@@ -59,9 +63,14 @@ class Screen:
         return any(all(any(needle in said for needle in group) for group in each) for each in self._alternatives)
 
 
-@lru_cache(None)
 def _tests(needle: str) -> tuple[Test, ...]:
     """What the bytes of a file must pass to hold a needle, by its words."""
+    if needle not in _KNOWN:
+        _KNOWN[needle] = _made(needle)
+    return _KNOWN[needle]
+
+
+def _made(needle: str) -> tuple[Test, ...]:
     words = [*_words(needle.replace(IDLE, "autocast"))]
     long = [each for each in words if len(each[1]) >= _SHORTEST]
     return tuple(_test(before, word, after, words[0][1]) for before, word, after in long)
@@ -131,8 +140,10 @@ def _given(raw: bytes, at: int, name: bytes) -> bool:
 
     What stands in the way of telling, such as half a string, counts as a yes.
     """
+    import re  # seldom needed
+
     depth, lowest, below = 0, max(at - _FAR, 0), 0
-    for mark in _MARKS.finditer(raw[lowest:at][::-1]):
+    for mark in re.finditer(_MARKS, raw[lowest:at][::-1]):
         char = mark[0]
         if char == b"\n":
             below = depth
@@ -150,7 +161,7 @@ def _given(raw: bytes, at: int, name: bytes) -> bool:
     return True
 
 
-_MARKS = re.compile(rb"\"[^\"\n\\]*\"|'[^'\n\\]*'|[][(){}#\n\"']")
+_MARKS = rb"\"[^\"\n\\]*\"|'[^'\n\\]*'|[][(){}#\n\"']"
 """Strings, brackets, comments, ends of lines, and quotes of strings that go over lines."""
 
 
