@@ -162,6 +162,11 @@ class AmpFacts:
         chains: list[cst.Name | cst.Attribute] = [*self.tree.all(cst.Name), *self.tree.all(cst.Attribute)]
         return {self.tree.module(node) for node in (*filter(self._is_use, chains), *self.regions)}
 
+    @cached_property
+    def erasable(self) -> bool:
+        """Whether there is AMP to take out, be it only what is treated as a scaler and made elsewhere."""
+        return bool(self.used) or Kind.SCALER in self._kinds.values()
+
     # -- where values flow ----------------------------------------------------------------------------------------
 
     def _is_use(self, chain: cst.Name | cst.Attribute) -> bool:
