@@ -73,9 +73,9 @@ def examine(name: str, commit: str, checkout: Path) -> tuple[Outcome, str]:
         shutil.copytree(checkout, tree, ignore=_unread, ignore_dangling_symlinks=True)
         before = {path: path.read_bytes() for path in sorted(tree.rglob("*")) if path.is_file()}
         steps = _ampify("steps", tree)
-        fixing = _ampify("check", "--exit-zero", "--fix", tree)
+        fixing = _ampify("check", "--exit-zero", "--jobs", "1", "--fix", tree)
         after = {path: path.read_bytes() for path in before}
-        again = _ampify("check", "--exit-zero", "--fix", tree)
+        again = _ampify("check", "--exit-zero", "--jobs", "1", "--fix", tree)
         runs = (steps, fixing, again)
         found = [*fixing.report["diagnostics"], *fixing.report["fixed"]] if fixing.report else []
         decided = steps.report or []
