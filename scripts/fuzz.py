@@ -392,7 +392,9 @@ def main() -> None:
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGPROF, _stop)
-    files, number, bad, changed = real_files(args.folder), args.first, 0, list[bool]()
+    if not (files := real_files(args.folder)):
+        parser.error(f"no file of {args.folder} has a backward pass")
+    number, bad, changed = args.first, 0, list[bool]()
     began = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         while time.process_time() - began < args.minutes * 60:
