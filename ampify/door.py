@@ -104,8 +104,10 @@ def _screened(found: Sequence[str], named: set[str], largest: float) -> int | No
     uses = False
     for file in found:
         raw = _read(file)
-        uses = uses or matters(raw)
-        if may_matter(raw, of_rules()) or (file in named and matters(raw) and not _is_idle(file, raw, largest)):
+        if not matters(raw):
+            continue
+        uses = True
+        if may_matter(raw, of_rules()) or (file in named and not _is_idle(file, raw, largest)):
             return None
     if uses and len(found) > 1 and any(of_steps().may_find(_read(file)) for file in found):
         return None  # files without a finding of their own may be a training step together
@@ -122,7 +124,7 @@ def _is_idle(file: str, raw: bytes, largest: float) -> bool:
 
 
 def _read(file: str) -> bytes:
-    with open(file, "rb") as opened:
+    with open(file, "rb", 0) as opened:  # without a buffer, which would be as much work again
         return opened.read()
 
 

@@ -14,6 +14,8 @@ FLOORS = [
     "cache", "engine", "review", "report", "server", "api", "cli", "door", "__main__",
 ]  # fmt: skip
 LOOKED_UP = {("rule", "rules")}  # `rule.load` looks the folder up when it is called
+DEAR = ("libcst.matchers", "libcst.codemod", "libcst.metadata")
+"""Seconds, and tens of seconds a megabyte: see docs/performance.md."""
 MODULES = sorted([*(ROOT / "ampify").rglob("*.py"), *(ROOT / "rules").glob("*.py")])
 WORKER = ROOT / "ampify" / "verify" / "worker"
 
@@ -66,10 +68,17 @@ def test_libraries_stay_where_they_belong(path):
     assert "torch" not in used or WORKER in path.parents
     assert "click" not in used or own == "cli"
     assert "libcst" not in used or own in ("syntax", "model", "rewrite")
-    assert not any(name.startswith(("libcst.matchers", "libcst.codemod")) for name in imports(path))
+    assert not any(name.startswith(DEAR) for name in imports(path))
     if own == "source":
         outside = used - sys.stdlib_module_names - {"ampify", "pathspec"}
         assert not outside
+
+
+@pytest.mark.parametrize("path", MODULES, ids=where)
+def test_what_is_dear_of_libcst_is_not_named(path):
+    """Not as `cst.metadata` either, which is there once `libcst` is imported."""
+    chains = {ast.unparse(node) for node in ast.walk(ast.parse(path.read_text("utf-8"))) if type(node) is ast.Attribute}
+    assert not [chain for chain in chains if f"lib{chain.removeprefix('lib')}".startswith(DEAR)]
 
 
 @pytest.mark.parametrize("path", sorted(WORKER.glob("*.py")), ids=where)
@@ -126,3 +135,20 @@ def test_a_check_loads_no_torch():
     modules = loaded(without_exit(CHECK.format("import torch\nloss.backward()\n")))
     assert "libcst" in modules
     assert not {"rich", "torch", "libcst.matchers", "libcst.codemod"} & modules
+
+
+@pytest.mark.parametrize("words", [[], ["--fix", "--unsafe-fixes"], ["--select=AMP2"]])
+def test_a_training_script_loads_nothing_dear(words, tmp_path):
+    script, before = tmp_path / "train.py", (ROOT / "fixtures" / "loops" / "c02_accumulation.py").read_bytes()
+    script.write_bytes(before)
+    run = f'main([{str(script)!r}, "--no-cache", *{words}], standalone_mode=False)'
+    modules = loaded(without_exit(f"from ampify.cli import main\n{run}"))
+    assert "libcst" in modules
+    assert not {"rich", "torch", "libcst.matchers", "libcst.codemod"} & modules
+    assert (script.read_bytes() != before) is ("--fix" in words)
+
+
+def test_a_tree_without_candidates_loads_no_libcst(tmp_path):
+    (tmp_path / "a.py").write_text("import torch\nx = torch.zeros(3)\n")
+    run = f'main([{str(tmp_path)!r}, "--no-cache", "--select=AMP2"], standalone_mode=False)'
+    assert not {"libcst", "rich", "torch"} & loaded(without_exit(f"from ampify.cli import main\n{run}"))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import io
+import tokenize
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,7 @@ from test_rule_pages import PAGES, RULES, Block, blocks, code_of
 
 from ampify import engine
 from ampify.config import Settings
+from ampify.engine import Screened
 from ampify.needs import AUTOCAST, CAST, STEP
 from ampify.screen import may_matter, of_rules
 from ampify.shelf import Shelf
@@ -17,6 +21,8 @@ from ampify.source.needles import Screen
 from ampify.together import together
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
+FOLDERS = [FIXTURES / "verify", FIXTURES / "apex", FIXTURES / "notebooks", FIXTURES / "markdown"]
+"""Trees; that a file does not parse (AMP900) is told of those alone that hold a needle."""
 FLAGGED = [
     pytest.param(code_of(path.read_text("utf-8")), block, id=f"{path.stem}:{block.line}")
     for path in PAGES
@@ -36,11 +42,25 @@ def said(text: str) -> str:
     return code.said(tree)
 
 
+def spaced(text: str) -> str:
+    """The same code with blanks between its tokens: `torch .amp .autocast ("cuda")`, and `loss .backward ()`."""
+    tokens = [(token.type, token.string) for token in tokenize.generate_tokens(io.StringIO(text).readline)]
+    found = tokenize.untokenize(tokens)
+    assert ast.dump(ast.parse(found)) == ast.dump(ast.parse(text))
+    return found
+
+
 @pytest.mark.parametrize(("rule", "block"), FLAGGED)
 def test_what_a_page_flags_passes_the_screens_of_its_rule(rule: str, block: Block) -> None:
     screen = Screen([RULES[rule].needs])
     assert any(screen.may_find(file.text.encode()) for file in block.files)
     assert screen.finds("".join(said(file.text) for file in block.files))
+
+
+@pytest.mark.parametrize(("rule", "block"), FLAGGED)
+def test_how_code_is_spaced_does_not_matter(rule: str, block: Block) -> None:
+    screen = Screen([RULES[rule].needs])
+    assert any(screen.may_find(spaced(file.text).encode()) for file in block.files)
 
 
 @pytest.mark.parametrize("path", EXPECTED, ids=lambda path: path.stem)
@@ -59,6 +79,13 @@ def test_a_screened_run_finds_what_is_found_without_screens(number: int, tmp_pat
         found = engine.check([tmp_path], engine.Run(settings=lambda _: block.settings)).files
         wanted = engine.check_text(text, block.settings, str(path))
         assert [d.code for file in found for d in file.diagnostics] == [d.code for d in wanted], rule
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: path.name)
+def test_trees_have_the_same_findings_without_screens(folder: Path) -> None:
+    reports = [engine.check([folder], engine.Run(screen=s)) for s in (Screened.BY_RULES, Screened.NOT)]
+    found, wanted = ([d for file in report.files for d in file.diagnostics if d.code != "AMP900"] for report in reports)
+    assert found == wanted != []
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Any, TextIO
 
 import click
 
-from ampify import __version__
+from ampify import __version__, syntax
 from ampify.cli import examples
 from ampify.cli.output import FORMATS, Output
 from ampify.cli.review import OPTIONAL, Review, WithScript, exclusive
@@ -82,6 +82,7 @@ def main() -> None:
     `ampify PATHS` is short for `ampify check PATHS`.
     """
     gc.set_threshold(_ALLOCATIONS)
+    syntax.owned = True
 
 
 main.add_command(verify)

@@ -67,7 +67,7 @@ def _walk(root: str, failed: Failed) -> Iterator[tuple[str, str]]:
     while stack:
         folder, place, ignores = stack.pop()
         try:
-            entries = {entry.name: entry for entry in sorted(os.scandir(folder), key=lambda entry: entry.name)}
+            entries = {entry.name: entry for entry in os.scandir(folder)}
         except OSError as error:
             failed(error)
             continue
@@ -75,9 +75,9 @@ def _walk(root: str, failed: Failed) -> Iterator[tuple[str, str]]:
             continue
         if ".gitignore" in entries:
             ignores = (*ignores, *_ignores(place, ".gitignore"))
-        folders = []
-        for name, entry in entries.items():
-            path = f"{place.rstrip('/')}/{name}"
+        folders, prefix = [], f"{place.rstrip('/')}/"
+        for name in sorted(entries):
+            path, entry = prefix + name, entries[name]
             if entry.is_dir(follow_symlinks=False):
                 if name not in _SKIPPED and not _ignored(f"{path}/", ignores):
                     folders.append((entry.path, path, ignores))

@@ -1,8 +1,11 @@
-"""LibCST's nodes, made as cheap to ask as plain objects: imported before the first of them is made.
+"""LibCST's nodes, made as cheap to ask as plain objects where ampify owns the process.
 
 LibCST makes its classes with `abc.ABCMeta`, so that each `isinstance` and each class pattern of a `match` is answered
-in Python, and it hashes nodes in Python. No class of it has virtual subclasses, and nodes are equal by identity: the
-answers of `type` and `object` are the same, in C. It was a fifth of the time of a run.
+in Python, and it compares and hashes nodes in Python. None of its classes has virtual subclasses, and nodes are equal
+by identity: the answers of `type` and `object` are the same, in C. It saves a seventh of the time of a check.
+
+Others who use LibCST in the same process could tell: virtual subclasses that they register would count no longer, and
+their own metaclasses would not go with ours. So this is for the command line, not for `import ampify`.
 """
 
 from __future__ import annotations
@@ -12,6 +15,8 @@ from collections.abc import Iterator
 
 import libcst as cst
 
+from ampify import syntax
+
 
 class _Plain(ABCMeta):
     """The class of classes without virtual subclasses."""
@@ -20,12 +25,20 @@ class _Plain(ABCMeta):
     __subclasscheck__ = type.__subclasscheck__
 
 
-def _kinds(kind: type[cst.CSTNode]) -> Iterator[type[cst.CSTNode]]:
-    yield kind
-    for below in kind.__subclasses__():
-        yield from _kinds(below)
+def kinds(kind: type[cst.CSTNode] = cst.CSTNode) -> Iterator[type[cst.CSTNode]]:
+    """The classes that LibCST itself makes; those derived from several come several times."""
+    if kind.__module__.startswith("libcst."):
+        yield kind
+        for below in type.__subclasses__(kind):
+            yield from kinds(below)
 
 
-for _kind in {*_kinds(cst.CSTNode)}:  # type: ignore[type-abstract]
-    _kind.__class__ = _Plain  # type: ignore[assignment]
-    _kind.__eq__, _kind.__hash__ = object.__eq__, object.__hash__  # type: ignore[method-assign]
+def quicken() -> None:
+    """Make them cheap to ask, in the whole process and for good."""
+    for kind in {*kinds()}:
+        kind.__class__ = _Plain  # type: ignore[assignment]
+        kind.__eq__, kind.__hash__ = object.__eq__, object.__hash__  # type: ignore[method-assign]
+
+
+if syntax.owned:
+    quicken()

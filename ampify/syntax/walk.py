@@ -11,7 +11,7 @@ from functools import cache
 
 import libcst as cst
 
-import ampify.syntax.nodes  # noqa: F401 - makes them cheap to ask
+import ampify.syntax.nodes  # noqa: F401 - may make them cheap to ask
 
 _TRIVIA = (
     "whitespace", "leading", "lines_after", "footer", "header", "trailing", "comma", "semicolon", "lpar", "rpar",
