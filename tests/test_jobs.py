@@ -141,7 +141,8 @@ def everything(report: engine.Report, folder: Path) -> str:
 
 
 def ran(folder: Path, processes: int, mode: engine.Mode) -> tuple[str, dict[str, bytes]]:
-    """What a run on the fixtures says, and what they are afterwards."""
+    """What a run on the fixtures says, and what they are afterwards; two processes inherit nothing."""
+    multiprocessing.set_start_method("spawn" if processes == 2 else None, force=True)
     for tree in TREES:
         shutil.copytree(FIXTURES / tree, folder / tree)
     (folder / "broken.py").write_bytes(b"import torch\ntorch.cuda.amp.autocast(\n")
