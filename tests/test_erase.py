@@ -401,6 +401,22 @@ CASES = {
         grads = [g for g in scaled]
         """,
     ),
+    "a bound that is scaled": (
+        """
+        import torch
+        scaler = torch.GradScaler()
+        scaler.scale(loss).backward()
+        torch.nn.utils.clip_grad_norm_(ps, max_norm * scaler.get_scale())
+        torch.nn.utils.clip_grad_value_(ps, scaler.get_scale() * 0.5)
+        bound *= scaler.get_scale()
+        """,
+        """
+        import torch
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(ps, max_norm)
+        torch.nn.utils.clip_grad_value_(ps, 0.5)
+        """,
+    ),
     "empty blocks": (
         """
         import torch

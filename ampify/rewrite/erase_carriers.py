@@ -249,7 +249,7 @@ def cut_imports(facts: AmpFacts, cuts: Cuts, freed: set[str], added: frozenset[A
             continue
         module, part = tree.module(node), tree.source.file(tree.span(node).start)
         unread = {alias: name for alias in node.names if (module, (name := _bound_name(alias))) not in read}
-        if (part, tree.text(node)) in added and len(unread) == len(node.names):
+        if (part, tree.text(node)) in added and (len(unread) == len(node.names) or _at_top(tree, node)):
             cuts.drop(node)
             continue
         gone: set[cst.CSTNode] = {a for a, name in unread.items() if name in freed and facts.is_amp_import(node, a)}
@@ -257,6 +257,12 @@ def cut_imports(facts: AmpFacts, cuts: Cuts, freed: set[str], added: frozenset[A
             cuts.drop(node)
         else:
             cuts.drop_items(node.names, gone)
+
+
+def _at_top(tree: Tree, statement: cst.CSTNode) -> bool:
+    """Whether it stands in the body of its file: of an import that a plan put there, others used the name unbound."""
+    line = tree.names.parent[statement]
+    return line is not None and isinstance(tree.names.parent[line], cst.Module)
 
 
 def _bound_name(alias: cst.ImportAlias) -> str:

@@ -88,13 +88,19 @@ def _same_erasure(before: str, after: str, fixes: list[Fix], paths: Sequence[str
     declared = [e for fix in fixes for e in _declared(fix)]
     base = splice(before, declared)
     _same_outside(before, base, declared)
-    tree = Tree(base, paths)
     hints = _hints(fixes)
-    if AmpFacts(tree).used:
-        want, got = erase_text(base, paths=paths), erase_text(after, hints, paths)
+    bound = splice(before, [*declared, *_importing(fixes, hints)])  # what was there may use what is imported now
+    if AmpFacts(Tree(bound, paths)).erasable:
+        want, got = erase_text(bound, Hints(hints.imports), paths), erase_text(after, hints, paths)
     else:
-        want, got = base, erase_text(after, replace(hints, had=_assigned(tree)), paths)
+        want, got = base, erase_text(after, replace(hints, had=_assigned(Tree(base, paths))), paths)
     _same_program(want, got)
+
+
+def _importing(fixes: list[Fix], hints: Hints) -> list[Edit]:
+    """The edits that add imports; several fixes may bring the same one."""
+    added = {text for _, text in hints.imports}
+    return [*dict.fromkeys(e for fix in fixes if fix.proof is not None for e in fix.edits if e.text.strip() in added)]
 
 
 def _declared(fix: Fix) -> tuple[Edit, ...]:
