@@ -1,4 +1,4 @@
-"""What a run has found, kept until anything changes that it depends on. One file in JSON: a cache may come from a
+"""What runs have found, unit by unit, kept as long as what they depend on. One file in JSON: a cache may come from a
 stranger, and must not be able to do more than to be wrong."""
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ampify import __version__
-from ampify.diagnostic import Diagnostic, Note, Severity
+from ampify import __version__, rows
+from ampify.config import Settings
 from ampify.inspection import FileReport
 from ampify.source import importers
-from ampify.source.document import Undecodable
-from ampify.source.edits import Applicability, Edit, Fix
-from ampify.source.formats import decode
-from ampify.source.text import Span
+from ampify.source.asked import still_holds
+from ampify.source.document import Part
+from ampify.source.files import sweep
+from ampify.unit import Outcome, Result, Unit
 
 FOLDER = ".ampify_cache"
 _FILE = "runs.json"
@@ -33,6 +33,9 @@ _TICK = 20_000_000
 """Nanoseconds in which two writes can give a file the same time."""
 _CONFIGURES = ("ampify.toml", "pyproject.toml", "ruff.toml", ".ruff.toml", "setup.cfg")
 _PINS = (("requirements", ".txt"), ("environment", ".yml"), ("environment", ".yaml"))
+
+_BROKEN = (KeyError, TypeError, ValueError, IndexError, AttributeError, OSError)
+"""What comes of a cache that ampify has not written, or of files that cannot be read."""
 
 Stamp = list[int]
 """When a file was written, when it was changed otherwise, how large it is."""
@@ -47,59 +50,38 @@ class Cache:
     configs: Callable[[Path], Iterable[Path]] = lambda _: ()
     """The files that configure a file or folder."""
 
-    def recall(self, paths: Sequence[Path], found: Sequence[Path]) -> list[FileReport] | None:
-        """What a run on these files has reported; None if there was none, or if anything has changed since."""
-        if (run := self._runs().get(self._key(paths))) is None:
-            return None
-        try:
-            if run["files"] != _stamps(found) or run["around"] != self._around(found, run["projects"]):
-                return None
-            return [_report(row) for row in run["reports"]]
-        except (KeyError, TypeError, ValueError, IndexError, OSError, Undecodable):
-            return None
-
-    def keep(self, paths: Sequence[Path], found: Sequence[Path], before: Any, reports: Iterable[FileReport]) -> None:
-        """Remember a run; ``before`` is what `stamps` gave for its files before they were read."""
-        with suppress(OSError, TypeError):
-            rows = [_row(report) for report in reports]
-            projects = [[str(folder), sorted(suffixes)] for folder, suffixes in sorted(importers.consulted.items())]
-            around = self._around(found, projects)
-            if None in rows or _is_fresh(before) or _is_fresh(around):
-                return
-            run = {"files": before, "around": around, "projects": projects, "reports": rows}
-            runs = {key: value for key, value in self._runs().items() if key != self._key(paths)}
-            self._write(dict([*runs.items(), (self._key(paths), run)][-_RUNS:]))
-
-    def _around(self, found: Sequence[Path], projects: Sequence[Sequence[Any]]) -> dict[str, Stamp | None]:
-        first = {path.parent: path for path in found}
-        return _around(found, projects) | _stamps(each for path in first.values() for each in self.configs(path))
-
-    def stamps(self, found: Sequence[Path]) -> Any:
-        """The state of files before they are read."""
-        return _stamps(found)
-
-    def _key(self, paths: Sequence[Path]) -> str:
+    def memory(self, paths: Sequence[Path], found: Sequence[Path]) -> Memory:
+        """What is kept of runs on these paths, which lead to the files ``found``; to be asked before these are read."""
         asked = [os.getcwd(), [str(path) for path in paths], self.options]  # noqa: PTH109
-        return hashlib.blake2b(json.dumps(asked, default=str).encode(), digest_size=16).hexdigest()
+        return Memory(self, _digest(asked), found, self.load(), _stamps(found), time.time_ns())
 
-    def _runs(self) -> dict[str, Any]:
+    def load(self) -> _Kept:
+        """All that is kept; nothing if that is not what ampify has written."""
         try:
             raw = (self.folder / _FILE).read_bytes()
             head, _, body = raw.partition(b"\n")
-            if head.decode() != _head(body):
-                return {}
-            runs = json.loads(body)
+            kept = json.loads(body) if head.decode() == _head(body) else None
         except (OSError, ValueError, RecursionError):
-            return {}
-        return runs if isinstance(runs, dict) else {}
+            kept = None
+        return kept if isinstance(kept, dict) else {"runs": {}, "units": {}}
 
-    def _write(self, runs: dict[str, Any]) -> None:
+    def keep(self, key: str, run: Any, units: Mapping[str, Any]) -> None:
+        """Remember a run beside those that other processes may have written meanwhile."""
+        kept = self.load()
+        with suppress(*_BROKEN):
+            runs = dict([*((k, each) for k, each in kept["runs"].items() if k != key), (key, run)][-_RUNS:])
+            wanted = {unit for each in runs.values() for unit in each["units"]}
+            every = {**kept["units"], **units}
+            self._write({"runs": runs, "units": {unit: every[unit] for unit in wanted if unit in every}})
+
+    def _write(self, kept: _Kept) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         ignore = self.folder / ".gitignore"
         if not ignore.exists():
             ignore.write_text("# Written by ampify.\n*\n", "utf-8")
-        body = json.dumps(runs).encode()
-        handle, temporary = tempfile.mkstemp(prefix=_FILE, suffix=".tmp", dir=self.folder)
+        body = json.dumps(kept).encode()
+        sweep(self.folder, _FILE + "_")
+        handle, temporary = tempfile.mkstemp(prefix=_FILE + "_", suffix=".tmp", dir=self.folder)
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(_head(body).encode() + b"\n" + body)
@@ -107,6 +89,86 @@ class Cache:
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
+
+
+_Kept = dict[str, dict[str, Any]]
+"""``runs`` by what they were asked, and the ``units`` they consist of by what is in them."""
+
+
+@dataclass(slots=True)
+class Memory:
+    """What is remembered, and noted, of one run. Its files are known by their stamps; if any has changed, units are
+    known by what is in their files, and by what they have asked about others."""
+
+    cache: Cache
+    key: str
+    found: Sequence[Path]
+    kept: _Kept
+    stamps: dict[str, Stamp | None]
+    began: int
+    """Nanoseconds."""
+    units: dict[str, Any] = field(default_factory=dict)
+    whole: bool = True
+    """Whether all units could be noted."""
+
+    def run(self) -> list[FileReport] | None:
+        """What was reported; None if there was no such run, or if anything has changed since."""
+        try:
+            run = self.kept["runs"][self.key]
+            units = [self.kept["units"][key] for key in run["units"]]
+            if run["files"] != self.stamps or run["around"] != self._around(units):
+                return None
+            return [rows.report(row, self._parts(row[0])) for unit in units for row in unit["reports"]]
+        except _BROKEN:
+            return None
+
+    def _parts(self, path: str) -> tuple[Part, ...]:
+        if path not in self.stamps:
+            raise ValueError(f"{path} is not a file of this run")
+        return rows.parts(Path(path))
+
+    def result(self, unit: Unit, settings: Callable[[Path], Settings]) -> Result | None:
+        """What came of a unit with just this in its files, if all that it asked has the same answer still."""
+        key = _unit_key(unit, settings)
+        try:
+            kept = self.kept["units"][key]
+            asked = tuple((name, tuple(given), answer) for name, given, answer in kept["asked"])
+            if not all(map(still_holds, asked)):
+                return None
+            told = [rows.report(row, unit.parts(row[0])) for row in kept["reports"]]
+        except _BROKEN:
+            return None
+        return Result((Outcome(unit.paths[0], b"", b"", tuple(told)),), asked=asked)
+
+    def note(self, unit: Unit, settings: Callable[[Path], Settings], result: Result) -> None:
+        """Have a unit remembered, unless something of it went wrong or cannot be."""
+        told = [rows.row(report, unit.parts(report.path)) for report in result.reports]
+        if result.errors or None in told:
+            self.whole = False
+        else:
+            self.units[_unit_key(unit, settings)] = {"asked": result.asked, "reports": told}
+
+    def keep(self) -> None:
+        """Remember what was noted."""
+        around = self._around(self.units.values())
+        known = self.whole and not self._is_fresh(self.stamps) and not self._is_fresh(around["stamps"])
+        run = {"files": self.stamps if known else None, "around": around, "units": [*self.units]}
+        self.cache.keep(self.key, run, self.units)
+
+    def _around(self, units: Iterable[Any]) -> Any:
+        """The state of what configures the files, and of what has been asked; searched projects are known by stamps."""
+        asked = [question for unit in units for question in unit["asked"]]
+        searched = {
+            importers.consulted(Path(given[0]["path"])) for name, given, _ in asked if name in importers.SEARCHES
+        }
+        first = {path.parent: path for path in self.found}
+        stamps = _around(self.found, searched) | _stamps(f for path in first.values() for f in self.cache.configs(path))
+        return {"stamps": stamps, "holds": [still_holds(each) for each in asked if each[0] not in importers.SEARCHES]}
+
+    def _is_fresh(self, stamps: dict[str, Stamp | None]) -> bool:
+        """Whether a file may have been written once more after it was read without a change of its time."""
+        newest = max((max(stamp[:2]) for stamp in stamps.values() if stamp is not None), default=0)
+        return newest > self.began - _TICK
 
 
 def home(start: Path) -> Path | None:
@@ -154,12 +216,12 @@ def _stamps(found: Iterable[Path]) -> dict[str, Stamp | None]:
     return {(name := str(path)): _stamp(name) for path in found}
 
 
-def _around(found: Sequence[Path], projects: Sequence[Sequence[Any]]) -> dict[str, Stamp | None]:
-    """The state of what configures the files of a run, and of the projects that were asked for callers."""
+def _around(found: Sequence[Path], projects: Iterable[Path]) -> dict[str, Stamp | None]:
+    """The state of what configures the files of a run, and of the projects that were searched."""
     folders = {parent for path in {os.path.dirname(os.path.abspath(p)) for p in found} for parent in _parents(path)}  # noqa: PTH120, PTH100
     stamps = {name: _stamp(name) for folder in sorted(folders) for name in _configuring(folder)}
-    for folder, suffixes in projects:
-        stamps |= _stamps(importers.code_files(Path(folder), suffixes))
+    for folder in sorted(projects):
+        stamps |= _stamps(importers.code_files(folder))
     return stamps
 
 
@@ -181,38 +243,15 @@ def _configuring(folder: str) -> list[str]:
     return [f"{folder}/{name}" for name in sorted((*pins, *(n for n in names if n in _CONFIGURES)))]
 
 
-def _is_fresh(stamps: dict[str, Stamp | None]) -> bool:
-    """Whether a file may be written once more without a change of its time."""
-    newest = max((max(stamp[:2]) for stamp in stamps.values() if stamp is not None), default=0)
-    return newest > time.time_ns() - _TICK
+def _unit_key(unit: Unit, settings: Callable[[Path], Settings]) -> str:
+    """What a result depends on beside the answers to its questions."""
+    raws = [_digest(raw) if isinstance(raw, bytes) else None for raw in unit.raws]
+    documents = (*unit.group.documents, *unit.group.around) if unit.group else ()
+    texts = [(str(document.path), document.parts[0].text) for document in documents]
+    said = [repr(settings(path)) for path in unit.paths]
+    return _digest([os.getcwd(), [str(path) for path in unit.paths], raws, texts, said])  # noqa: PTH109
 
 
-# ---------------------------------------------------------------------- reports as JSON
-
-
-def _row(report: FileReport) -> list[Any] | None:
-    """A report without its text, which is in the file; None for one that cannot be kept."""
-    parts = decode(Path(report.path), Path(report.path).read_bytes()).parts
-    index = next((i for i, part in enumerate(parts) if part == report.part and part.text == report.after), None)
-    if index is None or report.fixed or report.before != report.after:
-        return None
-    return [report.path, index, int(report.level), [_diagnostic_row(d) for d in report.diagnostics]]
-
-
-def _diagnostic_row(d: Diagnostic) -> list[Any]:
-    fix = d.fix and [d.fix.title, [[e.span.start, e.span.end, e.text] for e in d.fix.edits], int(d.fix.applicability)]
-    notes = [[note.message, note.span.start, note.span.end] for note in d.notes]
-    return [d.path, d.span.start, d.span.end, d.code, d.name, int(d.severity), d.message, notes, fix]
-
-
-def _report(row: list[Any]) -> FileReport:
-    path, index, level, found = row
-    part = decode(Path(path), Path(path).read_bytes()).parts[index]
-    return FileReport(path, part.text, part.text, tuple(map(_diagnostic, found)), (), Severity(level), part)
-
-
-def _diagnostic(row: list[Any]) -> Diagnostic:
-    path, start, end, code, name, severity, message, notes, fix = row
-    told = tuple(Note(text, Span(first, last)) for text, first, last in notes)
-    mended = fix and Fix(fix[0], tuple(Edit(Span(a, b), text) for a, b, text in fix[1]), Applicability(fix[2]))
-    return Diagnostic(path, Span(start, end), code, name, Severity(severity), message, told, mended)
+def _digest(value: object) -> str:
+    raw = value if isinstance(value, bytes) else json.dumps(value, default=str).encode()
+    return hashlib.blake2b(raw, digest_size=16).hexdigest()

@@ -144,8 +144,15 @@ class Lookup:
     """No config file counts."""
 
     def __call__(self, path: Path) -> Settings:
-        folder = _folder(path)
-        return _merged((_of_project(folder), *(layer for _, layer in self._files(folder)), *self.inline, self.options))
+        return _merged((_of_project(_folder(path)), *self._said(path)))
+
+    def said(self, path: Path) -> Settings:
+        """What is said to ampify, without what the project says of itself."""
+        return _merged(self._said(path))
+
+    def _said(self, path: Path) -> Iterator[Layer]:
+        yield from (layer for _, layer in self._files(_folder(path)))
+        yield from (*self.inline, self.options)
 
     def written(self, path: Path) -> Settings:
         """What the config files say, without the project and the options."""

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from traceback import extract_tb
 from typing import TYPE_CHECKING
@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING
 from ampify.config import ConfigError, Lookup, Settings, unknown_code
 from ampify.diagnostic import TOOL_CODES, Diagnostic
 from ampify.inspection import FileReport, Inspection
+from ampify.jobs import spread
 from ampify.offer import Offer
 from ampify.screen import codes, matters, may_matter, of_rules, of_steps
 from ampify.shelf import Shelf
 from ampify.source import files
+from ampify.source.asked import noted
 from ampify.source.document import Document, Located, Part, Undecodable, Unwritable
 from ampify.source.edits import splice
 from ampify.source.formats import decode
@@ -28,9 +30,10 @@ from ampify.source.python import PythonDocument
 from ampify.source.silence import silence
 from ampify.source.text import SourceText
 from ampify.together import Group, gather, together
+from ampify.unit import Change, Outcome, Result, Unit, sent
 
 if TYPE_CHECKING:
-    from ampify.cache import Cache
+    from ampify.cache import Cache, Memory
     from ampify.model.graph import Edge
     from ampify.rule import Rule
 
@@ -55,15 +58,6 @@ class Screened(Enum):
     BY_RULES = "rules"
     BY_STEPS = "steps"
     NOT = "not"
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A page of a file, such as a cell of a notebook, that the fixes change."""
-
-    title: str
-    before: str
-    after: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +135,8 @@ class Run:
     screen: Screened = Screened.BY_RULES
     ask: Callable[[Offer], bool] | None = None
     """Whether a fix is wanted; None: each is."""
+    jobs: int = 1
+    """Processes that look at files at once."""
 
     @cached_property
     def rules(self) -> tuple[Rule, ...]:
@@ -190,28 +186,19 @@ class Run:
         self.errors.append(f"{path}: {getattr(error, 'strerror', None) or error}")
 
 
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    """What came of one file: its reports, the pages that change, its bytes afterwards."""
-
-    reports: tuple[FileReport, ...]
-    new: bytes
-    changes: tuple[Change, ...] = ()
-
-
 def check(paths: Iterable[Path], run: Run, track: Track = iter, cache: Cache | None = None) -> Report:
     """Look at every file, and mend what can be mended where the run's mode says so."""
     work = _look if run.mode is Mode.REPORT else _mend
-    if cache is None or run.step is not None:
+    if cache is None or run.step is not None or run.ask is not None:
         return _report(paths, run, track, work)
     paths = [*paths]
     found = list(files.find(paths, lambda error: None))
-    if (known := cache.recall(paths, found)) is not None and (run.mode is Mode.REPORT or not _fixable(known)):
+    memory = cache.memory(paths, found)
+    if (known := memory.run()) is not None and (run.mode is Mode.REPORT or not _fixable(known)):
         return Report(tuple(known), (), len(found), run.mode)
-    before = cache.stamps(found)
-    report = _report(paths, run, track, work)
+    report = _report(paths, run, track, work, memory)
     if run.mode is Mode.REPORT and not report.errors:
-        cache.keep(paths, found, before, report.files)
+        memory.keep()
     return report
 
 
@@ -222,7 +209,7 @@ def _fixable(reports: Iterable[FileReport]) -> bool:
 def check_bytes(path: Path, raw: bytes, run: Run) -> tuple[Report, bytes]:
     """The report on source that came from elsewhere, and its bytes after the fixes."""
     work = _look if run.mode is Mode.REPORT else _mend
-    outcome = _guarded(path, raw, run, work) if run.may_matter(path, raw, named=True) else _Outcome((), raw)
+    outcome = _guarded(path, raw, run, work) if run.may_matter(path, raw, named=True) else Outcome(path, raw, raw)
     return Report(outcome.reports, tuple(run.errors), 1, run.mode, outcome.changes), outcome.new
 
 
@@ -352,7 +339,7 @@ def _row(inspection: Inspection, offset: int, home: str) -> str:
     return place.row if path == home else f"{path}:{place.row}"
 
 
-def _report(paths: Iterable[Path], run: Run, track: Track, work: Work) -> Report:
+def _report(paths: Iterable[Path], run: Run, track: Track, work: Work, memory: Memory | None = None) -> Report:
     paths = [*paths]
     found = list(files.find(paths, lambda error: run.failed(error.filename, error)))
     notes = _settled(found, run)
@@ -361,15 +348,10 @@ def _report(paths: Iterable[Path], run: Run, track: Track, work: Work) -> Report
     groups = together(shelf.code) if shelf.acts else {}
     if run.step is not None:
         found = [_wanted_file(found, run.step, groups)]
-    inside = {path for group in groups.values() for path in group.own[1:]}
-    outcomes = [
-        outcome
-        for path in track(found)
-        if path not in inside and (path in groups or shelf.holds(path))
-        for outcome in _outcomes(path, groups, shelf, run, work)
-    ]
-    reports = (report for outcome in outcomes for report in outcome.reports)
-    telling = tuple(report for report in reports if report.diagnostics or report.before != report.after)
+    units = _units(found, groups, shelf)
+    results = list(_results(units, track(found), run, work, memory))
+    outcomes = [outcome for result in results for outcome in result.outcomes]
+    telling = tuple(report for result in results for report in result.reports)
     changes = tuple(change for outcome in outcomes for change in outcome.changes)
     return Report(telling, tuple(run.errors), len(found), run.mode, changes, notes)
 
@@ -385,6 +367,44 @@ def _settled(found: Sequence[Path], run: Run) -> tuple[str, ...]:
     return tuple(f"{each.folder}: {each.message}" for each in told if each.done)
 
 
+def _results(
+    units: Sequence[Unit], found: Iterable[Path], run: Run, work: Work, memory: Memory | None
+) -> Iterator[Result]:
+    """What came of each unit, its fixes written.
+
+    Nothing is written before all is looked at, so that neither the order nor the processes change what is seen; but
+    where somebody is asked for each fix, it is written soon after.
+    """
+    known = {unit.paths[0]: _known(unit, run, memory) for unit in units}
+    new = [unit for unit in units if known[unit.paths[0]] is None]
+    jobs = run.jobs if work in _SENT and run.ask is None else 1
+    plain = replace(run, errors=[])
+    with spread(partial(_result, run=plain, work=work), new, [unit.size for unit in new], jobs) as made:
+        looked_at = (known[path] or next(made) for path in found if path in known)
+        for unit, result in zip(units, looked_at if run.ask else [*looked_at], strict=True):
+            run.errors.extend(result.errors)
+            if memory is not None and run.mode is Mode.REPORT:
+                memory.note(unit, run.settings, result)
+            yield result if run.mode is not Mode.WRITE else _written(unit, result, run, work)
+
+
+def _known(unit: Unit, run: Run, memory: Memory | None) -> Result | None:
+    """What is remembered of a unit; None where it may be mended now."""
+    result = None if memory is None else memory.result(unit, run.settings)
+    return None if result is None or (run.mode is not Mode.REPORT and _fixable(result.reports)) else result
+
+
+def _units(found: Iterable[Path], groups: Mapping[Path, Group], shelf: Shelf) -> list[Unit]:
+    """What is looked at as a whole, by its first file."""
+    inside = {path for group in groups.values() for path in group.own[1:]}
+    units = []
+    for path in found:
+        if path not in inside and ((group := groups.get(path)) is not None or shelf.holds(path)):
+            own = tuple(group.own) if group else (path,)
+            units.append(Unit(own, tuple(shelf.held(each) for each in own), group))
+    return units
+
+
 def _wanted_file(found: Iterable[Path], step: Wanted, groups: Mapping[Path, Group]) -> Path:
     """The file of the only step that is wanted, or the first file of its group."""
     wanted = next((path for path in found if path.resolve() == step.path.resolve()), None)
@@ -393,15 +413,26 @@ def _wanted_file(found: Iterable[Path], step: Wanted, groups: Mapping[Path, Grou
     return next((first for first, group in groups.items() if wanted in group.own), wanted)
 
 
-def _outcomes(path: Path, groups: Mapping[Path, Group], shelf: Shelf, run: Run, work: Work) -> list[_Outcome]:
-    if (group := groups.get(path)) is not None and (outcomes := _visit_together(group, run, work)) is not None:
-        return outcomes
-    visited = (_visit(own, shelf, run, work) for own in (group.own if group else [path]))
-    return [outcome for outcome in visited if outcome is not None]
+def _result(unit: Unit, run: Run, work: Work) -> Result:
+    """What comes of a unit, before anything is written."""
+    run = replace(run, errors=[])
+    with noted() as asked:
+        whole = None if unit.group is None else _visit_together(unit.group, run, work)
+        outcomes = list(_visit_each(unit, run, work)) if whole is None else whole
+    return Result(tuple(map(sent, outcomes)), whole is not None, tuple(run.errors), tuple(asked.values()))
 
 
-def _visit_together(group: Group, run: Run, work: Work) -> list[_Outcome] | None:
-    """Work on several files as one text, and write all of them or none; None: they are to be visited one by one."""
+def _visit_each(unit: Unit, run: Run, work: Work) -> Iterator[Outcome]:
+    """Work on the files of a unit one by one; what goes wrong with one is noted, and the next one has its turn."""
+    for path, raw in zip(unit.paths, unit.raws, strict=True):
+        if isinstance(raw, OSError):
+            run.failed(path, raw)
+        elif raw is not None:
+            yield _guarded(path, raw, run, work)
+
+
+def _visit_together(group: Group, run: Run, work: Work) -> list[Outcome] | None:
+    """Work on several files as one text; None: they are to be visited one by one."""
     from ampify.syntax.tree import Unreadable
 
     first, whole = group.own[0], (*group.documents, *group.around)
@@ -417,11 +448,8 @@ def _visit_together(group: Group, run: Run, work: Work) -> list[_Outcome] | None
     except Exception as error:  # noqa: BLE001
         run.failed(group.own[0], _internal(error))
         return None
-    reports = [*group.separate(report)]
-    outcomes = [_rewritten(document, [one], inspection) for document, one in zip(group.documents, reports, strict=True)]
-    if run.mode is Mode.WRITE and not _written(group, outcomes, run):
-        return _visit_together(group, replace(run, mode=Mode.REPORT), _look)
-    return outcomes
+    reports = group.separate(report)
+    return [_rewritten(document, [one], inspection) for document, one in zip(group.documents, reports, strict=True)]
 
 
 def _focused(group: Group, run: Run) -> Inspection:
@@ -450,40 +478,26 @@ def _differentiates(group: Group) -> bool:
         return may_differentiate(text) and differentiates(Tree(text, [*map(str, group.paths)]))
 
 
-def _written(group: Group, outcomes: Sequence[_Outcome], run: Run) -> bool:
-    """Write what has changed; if one file cannot be written, the others get back what they held."""
-    changes = [
-        (document.path, old, outcome.new)
-        for document, outcome in zip(group.documents, outcomes, strict=True)
-        if outcome.new != (old := document.encode([part.text for part in document.parts]))
-    ]
-    failures = files.write_all(changes)
+def _written(unit: Unit, result: Result, run: Run, work: Work) -> Result:
+    """Write what has changed; of what cannot be written, tell what is found in it as it is."""
+    batches = [result.outcomes] if result.together else [(outcome,) for outcome in result.outcomes]
+    return replace(result, outcomes=tuple(each for batch in batches for each in _write(batch, unit, run, work)))
+
+
+def _write(batch: tuple[Outcome, ...], unit: Unit, run: Run, work: Work) -> Iterable[Outcome]:
+    failures = files.write_all([(each.path, each.old, each.new) for each in batch if each.new != each.old])
     for path, error in failures:
         run.failed(path, error)
-    return not failures
+    if not failures:
+        return batch
+    if work is not _mend:
+        return ()
+    reading = replace(run, mode=Mode.REPORT)
+    together = _visit_together(unit.group, reading, _look) if unit.group is not None and len(batch) > 1 else None
+    return together or [_guarded(each.path, each.old, reading, _look) for each in batch]
 
 
-def _visit(path: Path, shelf: Shelf, run: Run, work: Work) -> _Outcome | None:
-    """Work, write; what goes wrong with one file is noted, and the next one has its turn."""
-    if not shelf.holds(path):
-        return None
-    try:
-        raw = shelf.raw(path)
-    except OSError as error:
-        run.failed(path, error)
-        return None
-    outcome = _guarded(path, raw, run, work)
-    if outcome.new == raw or run.mode is not Mode.WRITE:
-        return outcome
-    try:
-        files.write(path, raw, outcome.new)
-    except OSError as error:
-        run.failed(path, error)
-        return _guarded(path, raw, replace(run, mode=Mode.REPORT), _look) if work is _mend else None
-    return outcome
-
-
-def _guarded(path: Path, raw: bytes, run: Run, work: Work) -> _Outcome:
+def _guarded(path: Path, raw: bytes, run: Run, work: Work) -> Outcome:
     """Work; a bug in one rule must not cost the findings in all other files."""
     try:
         return _treat(path, raw, run, work)
@@ -491,36 +505,36 @@ def _guarded(path: Path, raw: bytes, run: Run, work: Work) -> _Outcome:
         raise
     except Exception as error:  # noqa: BLE001
         run.failed(path, _internal(error))
-        return _Outcome((), raw)
+        return Outcome(path, raw, raw)
 
 
-def _treat(path: Path, raw: bytes, run: Run, work: Work) -> _Outcome:
+def _treat(path: Path, raw: bytes, run: Run, work: Work) -> Outcome:
     """Do the work on what the bytes say; what cannot be read is a finding."""
     inspection = run.outline(path)
     if len(raw) > (largest := files.largest(path, inspection.settings.largest)):
         message = f"The file is larger than {largest / 1e6:g} MB; `max-file-size` says how large one may be"
-        return _Outcome((inspection.unusable("", "AMP905", message),), raw)
+        return Outcome(path, raw, raw, (inspection.unusable("", "AMP905", message),))
     try:
         document = decode(path, raw)
     except Undecodable as error:
-        return _Outcome((inspection.unusable("", error.code, str(error), error.line),), raw)
+        return Outcome(path, raw, raw, (inspection.unusable("", error.code, str(error), error.line),))
     return _worked(document, inspection, run, work)
 
 
-def _shielded(document: Document, run: Run, work: Work) -> _Outcome:
+def _shielded(document: Document, run: Run, work: Work) -> Outcome:
     """Screen and work on a document that is at hand; a bug in one rule is an error of the run."""
     if not any(files.matters(part.text.encode("utf-8", "surrogatepass")) for part in document.parts):
-        return _Outcome((), b"")
+        return Outcome(document.path, b"", b"")
     try:
         return _worked(document, run.outline(document.path), run, work)
     except ConfigError:
         raise
     except Exception as error:  # noqa: BLE001
         run.failed(document.path, _internal(error))
-        return _Outcome((), b"")
+        return Outcome(document.path, b"", b"")
 
 
-def _worked(document: Document, inspection: Inspection, run: Run, work: Work) -> _Outcome:
+def _worked(document: Document, inspection: Inspection, run: Run, work: Work) -> Outcome:
     wanted = _wanted(document, inspection, run.step)
     reports = [_asked(document, part, each, run, work) for part, each in zip(document.parts, wanted, strict=True)]
     return _rewritten(document, reports, inspection)
@@ -552,21 +566,21 @@ def _untouched(path: Path, part: Part) -> FileReport:
     return FileReport(str(path), part.text, part.text, part=part)
 
 
-def _rewritten(document: Document, reports: Sequence[FileReport], inspection: Inspection) -> _Outcome:
+def _rewritten(document: Document, reports: Sequence[FileReport], inspection: Inspection) -> Outcome:
     """The outcome of a file; one that would not be read back as what was proven stays as it is."""
     old, new = [report.before for report in reports], [report.after for report in reports]
     raw = document.encode(old)
     if old == new:
-        return _Outcome(tuple(reports), raw)
+        return Outcome(document.path, raw, raw, tuple(reports))
     try:
         pages = zip(document.pages(old), document.pages(new), strict=True)
         changes = tuple(Change(a.title, a.text, b.text) for a, b in pages if a.text != b.text)
-        return _Outcome(tuple(reports), document.encode(new), changes)
+        return Outcome(document.path, raw, document.encode(new), tuple(reports), changes)
     except Unwritable as error:
         message = f"The fixes of this file were withdrawn: {error}; this is a bug in ampify, please report it"
         parts = (replace(inspection, part=report.part) for report in reports)
         kept = [each.look(each.part.text) for each in parts]
-        return _Outcome((*kept, inspection.unusable("", "AMP904", message)), raw)
+        return Outcome(document.path, raw, raw, (*kept, inspection.unusable("", "AMP904", message)))
 
 
 def _work(document: Document, inspection: Inspection, work: Work) -> FileReport:
@@ -584,6 +598,10 @@ def _work(document: Document, inspection: Inspection, work: Work) -> FileReport:
         return inspection.unusable(part.text, error.code, str(error), error.line, error.column)
     except RecursionError:
         return inspection.unusable(part.text, "AMP905", "The file is nested too deeply to be analysed")
+
+
+_SENT = (_look, _mend, erasing)
+"""The work that can be sent to other processes."""
 
 
 def _internal(error: Exception) -> Exception:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import configparser
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,6 +77,10 @@ def _of_conda(file: Path) -> Iterator[str]:
 
 
 def _of_setup(file: Path) -> Iterator[str]:
+    if not file.is_file():
+        return
+    import configparser  # few projects have one
+
     setup = configparser.ConfigParser(interpolation=None, strict=False)
     try:
         setup.read(file, "utf-8")

@@ -57,6 +57,10 @@ class Shelf:
         """Whether a file is to be looked at, or could not be read."""
         return path in self._kept
 
+    def held(self, path: Path) -> bytes | OSError | None:
+        """The bytes of a file that is to be looked at, or why it could not be read."""
+        return self._kept.get(path)
+
     def raw(self, path: Path) -> bytes:
         """The bytes of a file as they were when it was read first; raises `OSError`."""
         kept = self._kept.get(path)

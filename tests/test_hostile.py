@@ -115,7 +115,7 @@ class TestWriting:
 
     @pytest.mark.parametrize("what", ["read_only", "changed", "removed"])
     def test_a_file_that_cannot_be_written_is_one_error_and_keeps_its_findings(self, tmp_path, monkeypatch, what):
-        file, other, write = tmp_path / "a.py", tmp_path / "b.py", files.write
+        file, other, write = tmp_path / "a.py", tmp_path / "b.py", files.write_all
         file.write_bytes(HEAD + b"old\n")
         other.write_bytes(HEAD + b"old\n")
         harm = {
@@ -124,12 +124,12 @@ class TestWriting:
             "removed": lambda: file.unlink(missing_ok=True),
         }[what]
 
-        def write_late(path, old, new):
-            if path == file:
+        def write_late(changes):
+            if [path for path, _, _ in changes] == [file]:
                 harm()
-            write(path, old, new)
+            return write(changes)
 
-        monkeypatch.setattr(files, "write", write_late)
+        monkeypatch.setattr(files, "write_all", write_late)
         report = check([tmp_path], Run(mode=Mode.WRITE))
         assert len(report.errors) == 1
         assert report.errors[0].startswith(f"{file}: ")

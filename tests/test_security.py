@@ -17,11 +17,12 @@ from ampify.cli import main
 from ampify.cli.output import FORMATS, PROSE
 from ampify.config import OPTIONS
 from ampify.diagnostic import Diagnostic, Severity
-from ampify.engine import Change, Mode, Report
+from ampify.engine import Mode, Report
 from ampify.inspection import FileReport
 from ampify.report.paint import visible
 from ampify.schema import schema
 from ampify.source.text import Span
+from ampify.unit import Change
 from ampify.verify.report import html, markdown
 from ampify.verify.verdict import Verdict
 

@@ -111,22 +111,24 @@ main.add_command(server)
 @click.option("-v", "--verbose", is_flag=True, help="Also tell which files are looked at, and how long it takes.")
 @click.option("--exit-zero", is_flag=True, help="Exit with 0 even if findings remain.")
 @_cached
+@click.option("-j", "--jobs", type=click.IntRange(1), help="Processes to work in; one for each core by default.")
 @click.option("--stdin-filename", type=click.Path(path_type=Path), help="The name of the source given as PATH `-`.")
 @click.pass_context
 def check(
     ctx: click.Context, paths: tuple[Path, ...], *, fix: bool, diff: bool, output_format: str,
     output_file: Path | None, statistics: bool, show_fixes: bool, show_files: bool, show_settings: bool, quiet: bool,
     verbose: bool, exit_zero: bool, stdin_filename: Path | None, step: Any, lookup: Lookup, review: Review,
-    no_cache: bool, cache_dir: Path | None,
+    no_cache: bool, cache_dir: Path | None, jobs: int | None,
 ) -> None:  # fmt: skip
     """Find, lint, and with --fix convert and mend. `-` reads standard input."""
     from ampify import engine
+    from ampify.jobs import cores
 
     filtering = Path("-") in paths
     exclusive([*told(ctx), *(["stdin"] if filtering else [])])
     output = Output("statistics" if statistics else "diff" if diff else output_format, output_file, show_fixes, quiet,
                     verbose)  # fmt: skip
-    run = engine.Run(lookup, _mode(diff=diff, write=fix or review.add_ignore is not None), step)
+    run = engine.Run(lookup, _mode(diff=diff, write=fix or review.add_ignore is not None), step, jobs=jobs or cores())
     if filtering and len(paths) > 1:
         raise click.UsageError("`-` stands alone")
     with ConfigErrors():

@@ -177,7 +177,7 @@ def _written(report: Any, file: Path) -> tuple[Any, list[str]]:
 
 def _new(report: Any, paths: Sequence[Path], lookup: Lookup, *, narrow: bool) -> tuple[Any, list[str]]:
     """The report without what the baselines know, and their entries that were not found again."""
-    names = (lookup(path).baseline for path in (*paths, *(Path(file.path) for file in report.files)))
+    names = (lookup.said(path).baseline for path in (*paths, *(Path(file.path) for file in report.files)))
     files = sorted({name for name in names if name is not None})
     if not files:
         return report, []

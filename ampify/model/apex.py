@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import libcst as cst
 
+from ampify.source.importers import has_package
 from ampify.source.text import Span
 from ampify.syntax import blocks
 from ampify.syntax.names import Bound
@@ -173,22 +173,13 @@ class ApexFacts:
     @property
     def vendored(self) -> bool:
         """Whether an ``apex`` package lies in the project, beside a file or above it."""
-        folders = {folder for path in self.tree.paths for folder in _project(Path(path))}
-        return any((folder / "apex" / "__init__.py").is_file() for folder in folders)
+        return has_package(self.tree.paths, "apex")
 
     @property
     def forked(self) -> bool:
         """Whether it is the fork for another accelerator, which is maintained."""
         imports = (n for n in self.nodes if isinstance(n, cst.Import | cst.ImportFrom))
         return any(path.partition(".")[0] == "torch_npu" for node in imports for path in _imports(node))
-
-
-def _project(path: Path) -> Iterator[Path]:
-    """The folders around a file, up to that of its project."""
-    for folder in path.absolute().parents:
-        yield folder
-        if any((folder / mark).exists() for mark in (".git", "pyproject.toml", "setup.py")):
-            return
 
 
 def _suite(statement: cst.Try) -> blocks.Block:

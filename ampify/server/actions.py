@@ -9,12 +9,12 @@ from typing import Any
 from lsprotocol import types
 
 from ampify.diagnostic import TOOL_CODES, Diagnostic
-from ampify.engine import Change
 from ampify.server.desk import Study
 from ampify.server.papers import Paper
 from ampify.server.protocol import diagnostic, extent
 from ampify.source.document import Located, Place
 from ampify.source.edits import Applicability
+from ampify.unit import Change
 
 FIX_ALL = "source.fixAll.ampify"
 

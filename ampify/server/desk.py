@@ -12,7 +12,7 @@ from pathlib import Path
 from ampify import engine
 from ampify.config import Lookup, Settings
 from ampify.diagnostic import Diagnostic
-from ampify.engine import Change, Mode, Report, Run, Wanted
+from ampify.engine import Mode, Report, Run, Wanted
 from ampify.inspection import FileReport, Inspection
 from ampify.source import files
 from ampify.source.document import Document, Place, Undecodable
@@ -21,6 +21,7 @@ from ampify.source.formats import decode
 from ampify.source.silence import silence
 from ampify.source.text import Span
 from ampify.together import Group, gather
+from ampify.unit import Change
 
 _MOST = 2000
 """Python files of a workspace; with more, each file is looked at alone."""

@@ -14,12 +14,12 @@ from pygls.lsp.server import LanguageServer
 from ampify import __version__
 from ampify.config import ConfigError, Lookup
 from ampify.diagnostic import TOOL_CODES
-from ampify.engine import Change
 from ampify.rule import load, page
 from ampify.server.actions import FIX_ALL, Offer, changes, findings, offers
 from ampify.server.desk import Desk, Study
 from ampify.server.papers import Paper, Papers, keep_lines
 from ampify.server.protocol import diagnostic, extent, file_uri, text_edits
+from ampify.unit import Change
 
 PAUSE = 0.3
 """Seconds after the last key until a text is looked at."""

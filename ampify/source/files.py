@@ -118,7 +118,7 @@ def _stage(path: Path, old: bytes, new: bytes) -> _Staged:
     if not status.st_mode & 0o222 or not os.access(real, os.W_OK):  # a rename would go through all the same
         raise PermissionError(errno.EACCES, "is read-only")
     prefix = f".{real.name}{_MARK}"
-    _sweep(real.parent, prefix)
+    sweep(real.parent, prefix)
     handle, temporary = tempfile.mkstemp(prefix=prefix, suffix=".tmp", dir=real.parent)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -132,8 +132,8 @@ def _stage(path: Path, old: bytes, new: bytes) -> _Staged:
     return _Staged(path, real, temporary, old, new)
 
 
-def _sweep(folder: Path, prefix: str) -> None:
-    """Remove what a run that was killed has left of this file; what is young may be another run's."""
+def sweep(folder: Path, prefix: str) -> None:
+    """Remove what a run that was killed has left in a folder; what is young may be another run's."""
     with suppress(OSError):
         for entry in os.scandir(folder):
             if entry.name.startswith(prefix) and entry.stat(follow_symlinks=False).st_mtime < time.time() - _YOUNG:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from ampify.source.asked import question
 from ampify.source.document import Undecodable
 from ampify.source.files import LARGEST_NOTEBOOK
 from ampify.source.formats import decode
@@ -17,6 +18,7 @@ _MARKS = (".git", "pyproject.toml", "setup.py", "setup.cfg")
 _CODE = (".py", ".ipynb")
 
 
+@question
 def importer_of(path: Path, names: Collection[str], known: Collection[Path]) -> Path | None:
     """A file of the project around ``path``, none of ``known``, that imports one of ``names``, or uses it through the
     module."""
@@ -25,6 +27,7 @@ def importer_of(path: Path, names: Collection[str], known: Collection[Path]) -> 
     return next(_importers(path, names, known, _CODE), None)
 
 
+@question
 def caller_of(path: Path, name: str) -> Path | None:
     """A file of the project around ``path``, or a page of its documentation, that uses the function, or the class and
     its method, ``name`` of it, and does not just hand it on."""
@@ -36,7 +39,6 @@ def caller_of(path: Path, name: str) -> Path | None:
 def _importers(
     path: Path, names: Collection[str], known: Collection[Path], suffixes: tuple[str, ...], word: bytes = b""
 ) -> Iterator[Path]:
-    consulted.setdefault(_project(path.resolve()), set()).update(suffixes)
     stem = path.parent.name if path.stem == "__init__" else path.stem
     needles = [name.encode() for name in names]
     for other, raw in _sources(_project(path.resolve()), suffixes):
@@ -51,12 +53,12 @@ def _importers(
             yield other
 
 
+@question
 def project_file(path: Path, imported: str) -> Path | None:
     """The file of the project around ``path`` that the import path of a function leads to."""
     module, _, _ = imported.rpartition(".")
     if not module.strip(".") or not path.is_file():
         return None
-    consulted.setdefault(_project(path.resolve()), set()).update(_CODE)
     parts = module.strip(".").split(".")
     for folder in path.resolve().parents[:3]:
         for file in (folder.joinpath(*parts).with_suffix(".py"), folder.joinpath(*parts, "__init__.py")):
@@ -71,11 +73,31 @@ def _project(path: Path) -> Path:
     return marked[0] if marked else path.parent
 
 
-consulted: dict[Path, set[str]] = {}
-"""The folders whose files have been asked, and the suffixes of these: what is told of a file depends on them."""
+@question
+def has_package(paths: Collection[str], name: str) -> bool:
+    """Whether a package lies in the project of one of these files, beside it or above it."""
+    folders = {folder for path in paths for folder in _folders(Path(path))}
+    return any((folder / name / "__init__.py").is_file() for folder in folders)
 
 
-def code_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
+def _folders(path: Path) -> Iterator[Path]:
+    """The folders around a file, up to that of its project."""
+    for folder in path.absolute().parents:
+        yield folder
+        if any((folder / mark).exists() for mark in (".git", "pyproject.toml", "setup.py")):
+            return
+
+
+SEARCHES = ("importer_of", "caller_of", "subclasser_of")
+"""The questions that all files of a project are asked; the others only whether there are some files."""
+
+
+def consulted(path: Path) -> Path:
+    """The folder with the files that such a question about a file is answered from."""
+    return _project(path.resolve())
+
+
+def code_files(folder: Path, suffixes: Collection[str] = (*_CODE, ".md")) -> list[Path]:
     """The files of a project, by their suffixes."""
     return sorted(path for path in folder.rglob("*") if path.suffix in suffixes)
 
@@ -101,11 +123,11 @@ def _code(file: Path) -> bytes:
     return "\n".join(part.text for part in decode(file, raw).parts).encode()
 
 
+@question
 def subclasser_of(path: Path, names: Collection[str], known: Collection[Path]) -> Path | None:
     """A file of the project around ``path``, none of ``known``, that derives a class from one of ``names``."""
     if not path.is_file():
         return None
-    consulted.setdefault(_project(path.resolve()), set()).update(_CODE)
     for other, raw in _sources(_project(path.resolve()), _CODE):
         if (
             other != path.resolve()
