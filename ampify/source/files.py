@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ampify.source import walk
+from ampify.source.walk import JOURNAL as JOURNAL
 from ampify.source.walk import LARGEST_NOTEBOOK as LARGEST_NOTEBOOK
 from ampify.source.walk import matters as matters
 
-JOURNAL = ".ampify-journal"
 _MARK = ".ampify-"
 _YOUNG = 60
 """Seconds; what is staged is renamed or removed within far less."""
@@ -74,13 +74,7 @@ def write_all(changes: Iterable[tuple[Path, bytes, bytes]]) -> list[tuple[Path, 
 
 def journals(found: Iterable[Path]) -> list[Path]:
     """The folders, above or beside the files found, that hold a journal of a run that is writing or was killed."""
-    folders, here = set[str](), os.getcwd()  # noqa: PTH109 - strings: there may be thousands of files
-    for file in found:
-        folder = os.path.dirname(os.path.join(here, file))  # noqa: PTH118, PTH120
-        while folder not in folders:
-            folders.add(folder)
-            folder = os.path.dirname(folder)  # noqa: PTH120
-    return [Path(each) for each in sorted(folders) if os.path.lexists(f"{each}/{JOURNAL}")]
+    return [*map(Path, walk.journals(map(str, found)))]
 
 
 def is_temporary(name: str, of: str) -> bool:

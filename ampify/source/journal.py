@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ampify.source import files
-from ampify.source.walk import SUFFIXES
+from ampify.source import files, walk
 
 try:
     import fcntl
@@ -219,7 +218,7 @@ def _entries(folder: Path, raw: bytes) -> list[Entry]:
 def _entry(folder: Path, row: Any) -> Entry | None:
     """None where a path leads out of the folder, or through a link."""
     path, temporary = folder.resolve() / row["path"], str(row["temporary"])
-    inside = path.resolve() == path and path.is_relative_to(folder.resolve()) and path.suffix in SUFFIXES
+    inside = path.resolve() == path and path.is_relative_to(folder.resolve()) and path.suffix in walk.SUFFIXES
     if not inside or not files.is_temporary(temporary, path.name):
         return None
     return Entry(path, base64.b64decode(row["old"]), base64.b64decode(row["new"]), path.with_name(temporary))
