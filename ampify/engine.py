@@ -12,6 +12,7 @@ from pathlib import Path
 from traceback import extract_tb
 from typing import TYPE_CHECKING
 
+from ampify import syntax
 from ampify.config import ConfigError, Lookup, Settings, unknown_code
 from ampify.diagnostic import TOOL_CODES, Diagnostic
 from ampify.inspection import FileReport, Inspection
@@ -379,7 +380,9 @@ def _results(
     new = [unit for unit in units if known[unit.paths[0]] is None]
     jobs = run.jobs if work in _SENT and run.ask is None else 1
     plain = replace(run, errors=[])
-    with spread(partial(_result, run=plain, work=work), new, [unit.size for unit in new], jobs) as made:
+    with spread(
+        partial(_result, run=plain, work=work, owned=syntax.owned), new, [unit.size for unit in new], jobs
+    ) as made:
         looked_at = (known[path] or next(made) for path in found if path in known)
         for unit, result in zip(units, looked_at if run.ask else [*looked_at], strict=True):
             run.errors.extend(result.errors)
@@ -413,9 +416,9 @@ def _wanted_file(found: Iterable[Path], step: Wanted, groups: Mapping[Path, Grou
     return next((first for first, group in groups.items() if wanted in group.own), wanted)
 
 
-def _result(unit: Unit, run: Run, work: Work) -> Result:
-    """What comes of a unit, before anything is written."""
-    run = replace(run, errors=[])
+def _result(unit: Unit, run: Run, work: Work, *, owned: bool) -> Result:
+    """What comes of a unit, before anything is written; ``owned`` is `syntax.owned` of the process that asks."""
+    syntax.owned, run = owned, replace(run, errors=[])
     with noted() as asked:
         whole = None if unit.group is None else _visit_together(unit.group, run, work)
         outcomes = list(_visit_each(unit, run, work)) if whole is None else whole
