@@ -99,8 +99,10 @@ def _speaks(file: str) -> bool:
 
 def _screened(found: Sequence[str], named: set[str], largest: float) -> int | None:
     from ampify.screen import may_matter, of_rules, of_steps
-    from ampify.source.walk import matters
+    from ampify.source.walk import journals, matters
 
+    if journals(found):  # another run is writing these files, or was killed as it did
+        return None
     uses = False
     for file in found:
         raw = _read(file)

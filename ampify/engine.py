@@ -70,6 +70,8 @@ class Report:
     checked: int
     mode: Mode
     changes: tuple[Change, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What else was done, such as that what a killed run had begun is finished."""
 
     @property
     def status(self) -> int:
@@ -341,6 +343,7 @@ def _row(inspection: Inspection, offset: int, home: str) -> str:
 def _report(paths: Iterable[Path], run: Run, track: Track, work: Work, memory: Memory | None = None) -> Report:
     paths = [*paths]
     found = list(files.find(paths, lambda error: run.failed(error.filename, error)))
+    notes = _settled(found, run)
     named = {path for path in paths if not path.is_dir()}
     shelf = Shelf(found, lambda path, raw: run.may_matter(path, raw, named=path in named), run.fits)
     groups = together(shelf.code) if shelf.acts else {}
@@ -351,7 +354,18 @@ def _report(paths: Iterable[Path], run: Run, track: Track, work: Work, memory: M
     outcomes = [outcome for result in results for outcome in result.outcomes]
     telling = tuple(report for result in results for report in result.reports)
     changes = tuple(change for outcome in outcomes for change in outcome.changes)
-    return Report(telling, tuple(run.errors), len(found), run.mode, changes)
+    return Report(telling, tuple(run.errors), len(found), run.mode, changes, notes)
+
+
+def _settled(found: Sequence[Path], run: Run) -> tuple[str, ...]:
+    """What was done about projects of which a killed run has written some files only; it is an error if nothing was."""
+    if not (folders := files.journals(found)):
+        return ()
+    from ampify.source.journal import settle
+
+    told = [*settle(folders, found, write=run.mode is Mode.WRITE)]
+    run.errors.extend(f"{each.folder}: {each.message}" for each in told if not each.done)
+    return tuple(f"{each.folder}: {each.message}" for each in told if each.done)
 
 
 def _results(

@@ -6,7 +6,7 @@
 NEEDS = (
     ((('backward(',), ('autograd.grad',), ('autograd.backward',), ('autograd as',), ('autograd.*',), ('NativeScaler',), ('ApexScaler',)), ('AMP001', 'AMP010', 'AMP011', 'AMP012', 'AMP013', 'AMP014', 'AMP015', 'AMP016', 'AMP017', 'AMP018', 'AMP019', 'AMP020', 'AMP021', 'AMP201', 'AMP202', 'AMP203', 'AMP204', 'AMP205', 'AMP206', 'AMP207', 'AMP208', 'AMP209', 'AMP210', 'AMP211', 'AMP212', 'AMP213', 'AMP215', 'AMP217', 'AMP219', 'AMP220', 'AMP221', 'AMP222', 'AMP223', 'AMP225', 'AMP226', 'AMP227', 'AMP301', 'AMP303', 'AMP312', 'AMP405', 'AMP501', 'AMP502', 'AMP503', 'AMP504', 'AMP506', 'AMP512', 'AMP601', 'AMP602', 'AMP605', 'AMP606', 'AMP607', 'AMP608', 'AMP702', 'AMP704', 'AMP706', 'AMP707', 'AMP710')),
     ((('autocast',),), ('AMP002', 'AMP101', 'AMP105', 'AMP106', 'AMP107', 'AMP113', 'AMP304', 'AMP308', 'AMP309', 'AMP310', 'AMP311', 'AMP401', 'AMP403', 'AMP404', 'AMP406', 'AMP407', 'AMP408', 'AMP409', 'AMP505', 'AMP507', 'AMP508', 'AMP509', 'AMP510', 'AMP513', 'AMP514', 'AMP515')),
-    ((('GradScaler',),), ('AMP102', 'AMP108', 'AMP214', 'AMP216', 'AMP218', 'AMP224', 'AMP228', 'AMP229', 'AMP230', 'AMP603', 'AMP604')),
+    ((('GradScaler',),), ('AMP102', 'AMP108', 'AMP214', 'AMP216', 'AMP218', 'AMP224', 'AMP228', 'AMP229', 'AMP230', 'AMP232', 'AMP603', 'AMP604')),
     ((('autocast',), ('GradScaler',)), ('AMP103', 'AMP708')),
     ((('custom_fwd|custom_bwd',),), ('AMP104', 'AMP114')),
     ((('autocast',), ('GradScaler',), ('custom_fwd|custom_bwd',)), ('AMP109', 'AMP115')),
@@ -16,6 +16,7 @@ NEEDS = (
     ((('autocast', '__enter__'),), ('AMP116',)),
     ((('.amp',), ('amp.',), ('amp as',)), ('AMP117', 'AMP709')),
     ((('\napex',),), ('AMP120', 'AMP121', 'AMP122', 'AMP123', 'AMP124', 'AMP125', 'AMP126', 'AMP127', 'AMP128', 'AMP129', 'AMP130', 'AMP131', 'AMP132', 'AMP133', 'AMP134')),
+    ((('GradScaler',), ('autocast',)), ('AMP233',)),
     ((('.half(|.bfloat16(|to(~.float16|to(~.half|to(~.bfloat16|to(~float16|to(~half|to(~bfloat16|type(~.float16|type(~.half|type(~.bfloat16|type(~float16|type(~half|type(~bfloat16', 'CrossEntropyLoss|NLLLoss|cross_entropy|nll_loss|one_hot|mbedding'),), ('AMP302',)),
     ((('.half(|.bfloat16(|to(~.float16|to(~.half|to(~.bfloat16|to(~float16|to(~half|to(~bfloat16|type(~.float16|type(~.half|type(~.bfloat16|type(~float16|type(~half|type(~bfloat16', 'Loss'),), ('AMP305',)),
     ((('set_default_dtype|set_default_tensor_type',),), ('AMP307',)),

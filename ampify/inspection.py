@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,7 +111,7 @@ class Inspection:
         found = self._find(text, self._focus(text))
         every = (*_shown(text, found), *self._unused(text, found))
         one = next((d for d in every if d.fix and d.fix.edits and wanted(d)), None)
-        if one is None or one.fix is None or _flaw(text, [one.fix], self.paths):
+        if one is None or one.fix is None or self._flaw(text, [one.fix]):
             return self._report(text, text, found)
         return FileReport(self.path, text, splice(text, one.fix.edits), (), (one,), part=self.part)
 
@@ -259,14 +259,24 @@ class Inspection:
         minimum = Applicability.UNSAFE if self.settings.unsafe_fixes else Applicability.SAFE
         left, withdrawn = shown, list[Diagnostic]()
         while chosen := choose((d.fix for d in left if d.fix), minimum):
-            if _flaw(text, chosen, self.paths) is None:
+            if self._flaw(text, chosen) is None:
                 return chosen, withdrawn
-            bad = {id(fix): flaw for fix in chosen if (flaw := _flaw(text, [fix], self.paths))}
+            bad = {id(fix): flaw for fix in chosen if (flaw := self._flaw(text, [fix]))}
             if not bad:  # each holds alone
                 return chosen[:1], withdrawn
             withdrawn += [self._withdrawn(text, d, bad[id(d.fix)]) for d in left if id(d.fix) in bad]
             left = [d for d in left if id(d.fix) not in bad]
         return [], withdrawn
+
+    def _flaw(self, text: str, fixes: list[Fix]) -> str | None:
+        """Why the fixes must not be written, None if they may."""
+        from ampify.rewrite.prove import ProofFailed, prove
+
+        try:
+            prove(text, splice(text, _edits(fixes)), fixes, self.paths, self.owned)
+        except ProofFailed as failure:
+            return str(failure)
+        return None
 
     def _withdrawn(self, text: str, finding: Diagnostic, flaw: str) -> Diagnostic:
         title = finding.fix.title if finding.fix else ""
@@ -360,14 +370,3 @@ def _edits(fixes: Iterable[Fix]) -> list[Edit]:
 def _shifted(offset: int, edits: Iterable[Edit]) -> int:
     """Where the character at ``offset`` is after ``edits``."""
     return offset + sum(len(e.text) - (e.span.end - e.span.start) for e in edits if e.span.end <= offset)
-
-
-def _flaw(text: str, fixes: list[Fix], paths: Sequence[str]) -> str | None:
-    """Why the fixes must not be written, None if they may."""
-    from ampify.rewrite.prove import ProofFailed, prove
-
-    try:
-        prove(text, splice(text, _edits(fixes)), fixes, paths)
-    except ProofFailed as failure:
-        return str(failure)
-    return None

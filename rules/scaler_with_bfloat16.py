@@ -11,12 +11,16 @@ from ampify.model.step import FileModel
 from ampify.rewrite.repair_scaler import switch_off
 from ampify.rule import Finding, rule
 
-MESSAGE = "This scaler is for losses in bfloat16, whose small gradients need no scaling"
-
 
 @rule("AMP218", "scaler-with-bfloat16", Severity.WARNING, needs.SCALER)
 def check(model: FileModel) -> Iterator[Finding]:
     tree = model.code.tree
     for found in needless(model):
+        if found.when:
+            path = " and ".join(f"`{text}` is {'true' if truth else 'false'}" for text, truth in found.when)
+            message = f"Where {path} the losses are in bfloat16, which needs no scaling, but this scaler stays on"
+        else:
+            message = "This scaler is for losses in bfloat16, whose small gradients need no scaling"
+        fix = None if found.when else switch_off(tree, found.call)
         notes = (Note("they are computed in bfloat16 here", tree.head(found.region)),)
-        yield Finding(tree.span(found.call), MESSAGE, switch_off(tree, found.call), notes)
+        yield Finding(tree.span(found.call), message, fix, notes)

@@ -13,5 +13,5 @@ from ampify.rule import Finding, rule
 @rule("AMP504", "scaler-without-autocast", Severity.INFO)
 def check(step: TrainingStep) -> Iterator[Finding]:
     for act in idle_scalers(step):
-        message = "The loss is scaled, but no forward runs under autocast: in float32 that has no effect"
+        message = "The loss is scaled, but nothing in sight runs under autocast: in float32 that has no effect"
         yield Finding(step.tree.span(act.node), message)

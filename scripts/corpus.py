@@ -73,9 +73,9 @@ def examine(name: str, commit: str, checkout: Path) -> tuple[Outcome, str]:
         shutil.copytree(checkout, tree, ignore=_unread, ignore_dangling_symlinks=True)
         before = {path: path.read_bytes() for path in sorted(tree.rglob("*")) if path.is_file()}
         steps = _ampify("steps", tree)
-        fixing = _ampify("check", "--exit-zero", "--fix", tree)
+        fixing = _ampify("check", "--exit-zero", "--jobs", "1", "--fix", tree)
         after = {path: path.read_bytes() for path in before}
-        again = _ampify("check", "--exit-zero", "--fix", tree)
+        again = _ampify("check", "--exit-zero", "--jobs", "1", "--fix", tree)
         runs = (steps, fixing, again)
         found = [*fixing.report["diagnostics"], *fixing.report["fixed"]] if fixing.report else []
         decided = steps.report or []
@@ -101,8 +101,12 @@ def _diff(path: Path, before: bytes, after: bytes) -> str:
     return "".join(difflib.unified_diff(old, new, f"a/{path}", f"b/{path}")) if before != after else ""
 
 
-def _unread(_: str, names: list[str]) -> set[str]:
-    return {name for name in names if name.startswith(".git") or ("." in name and Path(name).suffix not in READ)}
+def _unread(folder: str, names: list[str]) -> set[str]:
+    return {name for name in names if name.startswith(".git") or _is_other_file(Path(folder, name))}
+
+
+def _is_other_file(path: Path) -> bool:
+    return "." in path.name and path.suffix not in READ and not path.is_dir()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ hold its old or its new text. Runs are forks of this process. Linux only; the fu
 from __future__ import annotations
 
 import argparse
+import fcntl
 import io
 import os
 import random
@@ -20,6 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 
 from ampify.cli import main
 
@@ -123,18 +125,18 @@ def fork(arguments: list[str], hook: Hook = lambda: None) -> int:
         os._exit(status)
 
 
-def on_call(name: str, number: int, act: Hook) -> Hook:
-    """A hook that acts just before one call of a function of `os`."""
+def on_call(name: str, number: int, act: Hook, place: ModuleType = os) -> Hook:
+    """A hook that acts just before one call of a function of a module."""
 
     def hook() -> None:
-        calls, real = iter(range(1, sys.maxsize)), getattr(os, name)
+        calls, real = iter(range(1, sys.maxsize)), getattr(place, name)
 
         def called(*arguments: object, **options: object) -> object:
             if next(calls) == number:
                 act()
             return real(*arguments, **options)
 
-        setattr(os, name, called)
+        setattr(place, name, called)
 
     return hook
 
@@ -177,15 +179,36 @@ def killed(at: Bench, rng: random.Random, tries: int) -> Row:
 
 def killed_writing(at: Bench, rng: random.Random, tries: int) -> Row:
     """Before each call that a write is made of."""
-    row = Row("`kill -9` before one `fsync`, `chown` or `replace` of a write, each in turn")
-    count = sum(at.old[name] != at.new[name] for name in at.old)
-    moments = [(name, n) for name in ("fsync", "replace", "chown") for n in range(1, count + 1)]
-    for name, number in moments[:tries]:
-        at.lay()
-        status = at.finished(fork(["--fix", "--no-cache", str(at.tree)], on_call(name, number, die)))
-        row.disturbed += status == -signal.SIGKILL
-        at.judge(row)
+    row = Row("`kill -9` before each `fsync`, `chown`, `flock`, `replace` and `unlink` of a write")
+    for place, name in CALLS:
+        for number in range(1, sys.maxsize):
+            at.lay()
+            status = at.finished(fork(["--fix", "--no-cache", str(at.tree)], on_call(name, number, die, place)))
+            if status != -signal.SIGKILL:
+                break
+            row.disturbed += 1
+            at.judge(row)
     return row
+
+
+def killed_finishing(at: Bench, rng: random.Random, tries: int) -> Row:
+    """Between two renames of a project, and again before each call of the run that is to finish it."""
+    row = Row("the same in the run after a `kill -9` between two renames")
+    renames = sum(at.old[name] != at.new[name] for name in at.old)
+    for place, name in CALLS:
+        for number in range(1, sys.maxsize):
+            at.lay()
+            at.finished(fork(["--fix", "--no-cache", str(at.tree)], on_call("replace", renames - 1, die)))
+            status = at.finished(fork(["--fix", "--no-cache", str(at.tree)], on_call(name, number, die, place)))
+            if status != -signal.SIGKILL:
+                break
+            row.disturbed += 1
+            at.judge(row)
+    return row
+
+
+CALLS = ((os, "fsync"), (os, "chown"), (fcntl, "flock"), (os, "replace"), (os, "unlink"))
+"""What a write does to the disk."""
 
 
 def full(at: Bench, rng: random.Random, tries: int) -> Row:
@@ -293,7 +316,7 @@ def spoilt(rng: random.Random, raw: bytes) -> bytes:
     return rng.choice([b"", raw[:place], raw[:place] + rng.randbytes(9) + raw[place + 9 :], rng.randbytes(200)])
 
 
-FAULTS = (killed, killed_writing, full, read_only, changed, twice, corrupted)
+FAULTS = (killed, killed_writing, killed_finishing, full, read_only, changed, twice, corrupted)
 SHARES = {killed: 5}
 """How often beside the others a fault is tried; its moments are the most."""
 

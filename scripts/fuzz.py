@@ -32,9 +32,19 @@ LARGEST = 40_000
 """Characters of a file: larger ones are seldom another case, and always a slow one."""
 PATIENCE = 90
 """Seconds of CPU for one case."""
-ADDED = (".float()", "output = ", "loss = ", "loss_1 = ", "output_1 = ", "norm = ", "result = ", "penalty = ")
+ADDED = (
+    ".float()",
+    "import torch",
+    "output = ",
+    "loss = ",
+    "loss_1 = ",
+    "output_1 = ",
+    "norm = ",
+    "result = ",
+    "penalty = ",
+)
 """What a conversion may add besides AMP: without its plan, erasing leaves it there."""
-AMP = ("amp", "autocast", "GradScaler", "apex", "half", "float16")
+AMP = ("amp", "autocast", "scaler", "Scaler", "apex", "half", "float16")
 """Words of a file that may hold something to erase."""
 
 Mutation = Callable[[random.Random, str], str]
@@ -134,9 +144,7 @@ def rename(rng: random.Random, text: str) -> str:
     names = sorted(set(re.findall(r"\b[a-zA-Z_]\w*\b", text)))
     if not names:
         return text
-    new = rng.choice(
-        ["м", "ｌｏｓｓ", "模型", "_", "torch", "scaler", "loss", "output", "__debug__x", rng.choice(names)]
-    )
+    new = rng.choice([*NAMES, rng.choice(names)])
     return re.sub(rf"\b{rng.choice(names)}\b", new, text)
 
 
@@ -160,9 +168,7 @@ def comment(rng: random.Random, text: str) -> str:
     lines = text.split("\n")
     for _ in range(rng.randrange(1, 6)):
         at = rng.randrange(len(lines))
-        said = rng.choice(
-            ["# ampify: ignore", "# ampify: ignore[AMP001]", "# type: ignore", "# é ☃", "#", "# fmt: off"]
-        )
+        said = rng.choice(COMMENTS)
         if rng.random() < 0.5:
             lines[at] += f"  {said}"
         else:
@@ -386,7 +392,9 @@ def main() -> None:
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGPROF, _stop)
-    files, number, bad, changed = real_files(args.folder), args.first, 0, list[bool]()
+    if not (files := real_files(args.folder)):
+        parser.error(f"no file of {args.folder} has a backward pass")
+    number, bad, changed = args.first, 0, list[bool]()
     began = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         while time.process_time() - began < args.minutes * 60:

@@ -83,7 +83,7 @@ def erase_text(text, paths=()):
     return text.replace("scaler.", "")
 
 
-def prove(before, after, fixes, paths=()):
+def prove(before, after, fixes, paths=(), owned=None):
     if "cured" in after and "cured" not in before:
         raise ProofFailed("the comment of line 1 was lost")
 

@@ -58,7 +58,7 @@ def run(text: str, mode: str = "original", dtype: torch.dtype | None = None, sca
     namespace = {"__name__": "__main__", "__file__": "script.py"}
     code = compile(text, "script.py", "exec")
     stdout = io.StringIO()
-    with _quiet_machine(stdout) as warned, _recording(trace), _replaced(mode, trace, dtype, scale):
+    with _quiet_machine(stdout) as warned, _recording(trace), replaced(mode, trace, dtype, scale):
         exec(code, namespace)
     trace.log = list(namespace.get("log", ()))
     trace.stdout = stdout.getvalue()
@@ -135,7 +135,8 @@ def _bits(tensor: torch.Tensor) -> bytes:
 
 
 @contextlib.contextmanager
-def _replaced(mode: str, trace: Trace, dtype: torch.dtype | None, scale: float) -> Iterator[None]:
+def replaced(mode: str, trace: Trace, dtype: torch.dtype | None = None, scale: float = 2.0**4) -> Iterator[None]:
+    """What the mode puts in the place of autocast and of the scaler."""
     if mode in ("original", "off"):
         yield
         return

@@ -114,6 +114,12 @@ def test_files_that_may_be_a_step_together_are_looked_at() -> None:
     assert door._nothing_in(["."]) is None
 
 
+def test_files_that_another_run_was_writing_are_for_the_command_line() -> None:
+    write(a=IDLE)
+    Path(".ampify-journal").touch()
+    assert door._nothing_in(["a.py"]) is None
+
+
 def test_the_commands_are_those_of_the_command_line() -> None:
     assert set(door.COMMANDS) == set(cli.main.commands)
 

@@ -401,6 +401,22 @@ CASES = {
         grads = [g for g in scaled]
         """,
     ),
+    "a bound that is scaled": (
+        """
+        import torch
+        scaler = torch.GradScaler()
+        scaler.scale(loss).backward()
+        torch.nn.utils.clip_grad_norm_(ps, max_norm * scaler.get_scale())
+        torch.nn.utils.clip_grad_value_(ps, scaler.get_scale() * 0.5)
+        bound *= scaler.get_scale()
+        """,
+        """
+        import torch
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(ps, max_norm)
+        torch.nn.utils.clip_grad_value_(ps, 0.5)
+        """,
+    ),
     "empty blocks": (
         """
         import torch
@@ -553,6 +569,35 @@ def test_a_parameter_known_from_another_file() -> None:
     text = "def run(opt, scaler):\n    train(opt, scaler)\n\nfrom lib import train\n"
     hints = Hints(carried=frozenset({"scaler"}))
     assert erase_text(text, hints) == "def run(opt):\n    train(opt)\n\nfrom lib import train\n"
+
+
+TRAINING = """\
+import torch
+def run(opt, loss{param}):
+    {step}
+def main(opt, loss):
+{made}    run(opt, loss{given})
+"""
+OTHER = """\
+def step(loss, scaler=None):
+    if scaler:
+        loss = scaler.scale(loss)
+    return loss
+def own(loss):
+    grad = torch.amp.GradScaler()
+    show(grad.get_scale() if grad else 1)
+    return step(loss, grad)
+"""
+
+
+def test_a_scaler_that_is_still_read_keeps_no_other_one() -> None:
+    plain = TRAINING.format(param="", step="opt.step()", made="", given="")
+    made = "    scaler = torch.amp.GradScaler()\n"
+    mixed = TRAINING.format(param=", scaler", step="scaler.step(opt); scaler.update()", made=made, given=", scaler")
+    assert erase_text(mixed) == plain
+    kept = erase_text("import torch\n" + OTHER).removeprefix("import torch\n")
+    assert "GradScaler" in kept
+    assert erase_text(mixed + OTHER) == plain + kept
 
 
 def test_unreadable_text() -> None:

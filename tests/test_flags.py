@@ -5,7 +5,7 @@ import textwrap
 import pytest
 
 from ampify.config import Settings
-from ampify.engine import check_text, fix_text
+from ampify.engine import Mode, Run, check, check_text, fix_text
 from ampify.rewrite.erase import erase_text
 
 TRAIN = """\
@@ -37,6 +37,10 @@ def switch(text: str, **settings) -> str:
     """What the conversion writes behind ``use_amp =``, or else behind ``enabled=``."""
     after = fix_text(text, Settings(**settings))[0]
     assert erase_text(after) == text
+    return said(after)
+
+
+def said(after: str) -> str:
     lines = [line.strip() for line in after.splitlines()]
     named = [line.partition(" = ")[2] for line in lines if line.startswith(("use_amp = ", "self.use_amp = "))]
     made = [line.rpartition("enabled=")[2].rstrip(")") for line in lines if "GradScaler(" in line]
@@ -85,6 +89,22 @@ def test_flag_for_cuda_is_a_parameter():
     text = HEAD + "def main(cuda):\n" + textwrap.indent(TRAIN.format(move="if cuda: model.cuda()", to=""), "    ")
     assert switch(text + "\n\nmain(torch.cuda.is_available())\n") == "cuda"
     assert switch(text + "\n\nmain(None)\n") == "bool(cuda)"
+
+
+def test_flag_for_cuda_of_a_model_that_is_called_like_its_file():
+    text = behind("cuda", "import model\ncuda = torch.cuda.is_available()\n")
+    assert switch(text) == "cuda"
+
+
+def test_flag_for_cuda_of_the_file_of_the_step(tmp_path):
+    helper = "def move(mask, is_cuda):\n    return mask.cuda() if is_cuda else mask\n"
+    main = "from helper import move\n" + behind("cuda", "cuda = torch.cuda.is_available()\n").replace(
+        "model(x)", "model(move(x, 1))"
+    )
+    (tmp_path / "helper.py").write_text(helper, "utf-8")
+    (tmp_path / "main.py").write_text(main, "utf-8")
+    assert check([tmp_path], Run(mode=Mode.WRITE)).errors == ()
+    assert said((tmp_path / "main.py").read_text("utf-8")) == "cuda"
 
 
 def test_a_device_says_more_than_a_flag():

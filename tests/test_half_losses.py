@@ -50,6 +50,14 @@ def test_a_mean_has_a_finite_gradient_at_the_usual_scale(shape: str):
     assert halved.steps == [], "without `.float()` it would not be skipped either"
 
 
+def test_a_sum_behind_the_region_is_in_float32() -> None:
+    step = "for x, y in data[:1]:\n    opt.zero_grad()\n    out = model(x)\n    out.sum().backward()\n    opt.step()\n"
+    after, left = fix_text(HEAD + step, Settings())
+    assert left == []
+    assert "    scaler.scale(out.float().sum()).backward()\n" in after
+    assert_same(run(HEAD + step, "original"), run(after, "off"))
+
+
 @pytest.mark.parametrize(
     "loss",
     [

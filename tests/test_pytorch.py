@@ -80,6 +80,19 @@ STEPS = {
 }
 """Blocks that are training steps, and what stands before them."""
 NO_STEPS = [name for name in BLOCKS if name not in STEPS]
+LOOP = """\
+scaler = GradScaler()
+for input, target in data:
+    optimizer.zero_grad()
+{region}
+    scaler.scale(loss).backward()
+    scaler.step(optimizer)
+    scaler.update()
+    log.append(loss.item())
+"""
+IN_STEPS = ("threads", "use of function", "use of float32 function")
+"""Blocks that become training steps with a loop around them; their documented autocast region is in it."""
+EVERY = (*STEPS, *IN_STEPS)
 PROTOCOL = ("scale", "unscale_", "get_scale", "step", "update")
 
 
@@ -101,8 +114,35 @@ def blocks() -> dict[str, str]:
 
 
 def program(name: str) -> str:
-    """A script around a block."""
+    """A script around a block, in a training step where it is a part of one."""
+    return PRELUDE + completed(name) if name in IN_STEPS else excerpt(name)
+
+
+def excerpt(name: str) -> str:
+    """A script with nothing but what a block needs."""
     return PRELUDE + STEPS.get(name, WEIGHTS) + blocks()[name].replace(", ...)", ", lr=0.5)")
+
+
+def completed(name: str) -> str:
+    """The training step that a block is an excerpt of, with what the page leaves out."""
+    head, mark, region = blocks()[name].partition("# Sets" if name == "threads" else "with autocast")
+    region, loss = mark + region, "    loss = loss_fn(output, target)\n"
+    match name:
+        case "threads":
+            head = head.replace("MyModel()", "MyModel().cuda()") + ONE.partition("\n")[2]
+            region = region.replace("loss_fn(output)", "loss_fn(output, target)")
+        case "use of function":
+            function = blocks()["function"]
+            for old in ("custom_fwd", "custom_bwd"):
+                function = function.replace(f"{old}\n", f"{old}(device_type='cuda')\n")
+            head = f"{ONE}{function}\n\n{head}"
+            region = f"input1, input2 = model(input), torch.eye(3)\n{region}{loss}"
+        case _:
+            function = blocks()["float32 function"].replace("...", "fwd_output = input.exp()", 1)
+            function = function.replace("...", "(input,) = ctx.saved_tensors\n        return grad * input.exp()")
+            head = f"{ONE}{function}\n\n{head}"
+            region = f"{region}    loss = loss_fn(model(output), target)\n"
+    return head + LOOP.format(region=textwrap.indent(region, "    ").rstrip())
 
 
 def converted(name: str) -> str:
@@ -139,7 +179,7 @@ def protocol(text: str) -> list[str]:
     return calls
 
 
-@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize("name", EVERY)
 def test_a_block_of_the_page_is_converted_to_the_same_program(name: str):
     plain, after = erase_text(program(name)), converted(name)
     assert after != plain
@@ -149,7 +189,7 @@ def test_a_block_of_the_page_is_converted_to_the_same_program(name: str):
     assert_same(original, traced(program(name), "original" if name == "penalty in float32" else "scaled"))
 
 
-@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize("name", EVERY)
 def test_a_block_of_the_page_still_trains_when_it_is_converted(name: str):
     trace = traced(converted(name), "full")
     assert trace.finite
@@ -157,7 +197,7 @@ def test_a_block_of_the_page_still_trains_when_it_is_converted(name: str):
     assert trace.regions
 
 
-@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize("name", EVERY)
 def test_a_block_of_the_page_gets_the_documented_protocol(name: str):
     documented = protocol(program("penalty" if name == "penalty in float32" else name))
     if name == "several":  # the page unscales for one of two optimizers to show that it may; nothing looks at it
@@ -176,14 +216,25 @@ def test_a_block_of_the_page_is_right_as_it_is(name: str):
 
 @pytest.mark.parametrize("name", NO_STEPS)
 def test_a_block_without_a_training_step_is_left_alone_once_it_is_erased(name: str):
-    plain = erase_text(program(name))
+    plain = erase_text(excerpt(name))
     assert fix_text(plain, Settings()) == (plain, [])
     assert "with autocast" not in plain
 
 
 @pytest.mark.parametrize("name", ["function", "float32 function"])
 def test_custom_functions_keep_their_decorators(name: str):
-    assert blocks()[name] in erase_text(program(name))
+    assert blocks()[name] in erase_text(excerpt(name))
+
+
+def test_a_function_that_is_not_seen_is_not_put_under_autocast():
+    """The page runs it in float32, and does not say in code that it has to."""
+    island = blocks()["island"].replace("...", "input1, input2 = model(input), target")
+    region = island + "    loss = loss_fn(output, target)\n"
+    loop = LOOP.format(region=textwrap.indent(region, "    ").rstrip())
+    plain = erase_text(f"{PRELUDE}from kernels import imported_function\n{ONE}{loop}")
+    after, left = fix_text(plain, Settings())
+    assert after == plain
+    assert [finding.code for finding in left] == ["AMP017"]
 
 
 # The tests of gradient scaling

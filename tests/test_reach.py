@@ -91,6 +91,43 @@ def test_a_function_of_a_library_of_layers_makes_no_module() -> None:
     assert "        loss = F.mse_loss(model(x.cuda()), y.cuda())\n    scaler.scale(loss)" in after
 
 
+PLACE = """\
+class Place{bases}:
+    def device(self):
+        return torch.device("cuda")
+{more}
+_model = Place()
+def place():
+    return _model.device()
+"""
+MOVED = """\
+model = nn.Linear(2, 2).cuda()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for x, y in loader:
+    x, y = x.to(place()), y.to(place())
+    out = model(x)
+    loss = F.mse_loss(out, y)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+
+
+@pytest.mark.parametrize("bases", ["", "(object)", "(abc.ABC)", "(Base)"])
+def test_an_object_of_a_class_that_can_be_seen_is_no_module_by_its_name(bases: str) -> None:
+    base = "import abc\nclass Base:\n    pass\n"
+    after = mended(HEAD + base + PLACE.format(bases=bases, more="") + MOVED).after
+    assert "    x, y = x.to(place()), y.to(place())\n    with torch.autocast" in after
+
+
+@pytest.mark.parametrize(
+    ("bases", "more"), [("(nn.Module)", ""), ("", "    def __call__(self, x):\n        return x\n")]
+)
+def test_one_that_can_be_called_may_be(bases: str, more: str) -> None:
+    after = mended(HEAD + PLACE.format(bases=bases, more=more) + MOVED).after
+    assert "        x, y = x.to(place()), y.to(place())\n" in after
+
+
 def test_what_makes_a_module_is_no_part_of_its_forward() -> None:
     text = (
         HEAD

@@ -229,3 +229,24 @@ def test_a_scaler_for_cuda_is_off_where_there_is_none(monkeypatch: pytest.Monkey
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.warns(UserWarning, match="enabled, but CUDA is not available"):
         assert not Scaler("cuda").is_enabled()
+
+
+def test_a_scaler_that_was_not_made_is_not_bound() -> None:  # AMP232
+    def train(*, use_amp: bool) -> None:
+        if use_amp:
+            scaler = Scaler("cpu")
+        scaler.update()
+
+    with pytest.raises(UnboundLocalError, match="cannot access local variable 'scaler' where it is not associated"):
+        train(use_amp=False)
+
+
+def test_a_stand_in_without_parameters_takes_no_switch() -> None:  # AMP233
+    class GradScaler:
+        def __init__(self) -> None:
+            pass
+
+    make: Callable[..., object] = GradScaler
+    with pytest.raises(TypeError, match=r"GradScaler\.__init__\(\) got an unexpected keyword argument 'enabled'"):
+        make(enabled=True)
+    Scaler("cpu", enabled=True)

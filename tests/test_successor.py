@@ -41,6 +41,11 @@ def test_the_import_stays_for_who_still_needs_it() -> None:
     assert "from torch.cuda.amp" not in fixed(text.format("x = 1"))
 
 
+def test_each_function_loses_its_own_import() -> None:
+    one = "def {}():\n    from torch.cuda.amp import autocast\n    with autocast(): pass\n"
+    assert "import autocast" not in fixed("import torch\n" + one.format("f") + one.format("g"))
+
+
 def test_a_package_keeps_what_it_imports() -> None:
     for path, package in (("amp/tools.py", False), ("amp/__init__.py", True)):
         tree = Tree("import torch\nfrom torch.cuda.amp import autocast\nautocast()\n", [path])

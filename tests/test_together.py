@@ -147,6 +147,20 @@ for x in range(3):
     def test_of_a_framework(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert ("train.py",) in self.read(tmp_path, "accelerator.backward(loss)", monkeypatch)
 
+    def test_what_it_does_with_amp_is_no_part_of_the_proof(self, tmp_path: Path) -> None:
+        library = (
+            "import torch\ndef build(scaler=None):\n    if scaler and isinstance(scaler, bool):\n"
+            "        scaler = torch.amp.GradScaler()\n    show(scaler)\n    return torch.nn.Linear(2, 1).cuda()\n"
+        )
+        train = self.READ.format("loss.mean().backward()").replace("from accelerate import Accelerator\n", "")
+        train = train.replace("accelerator = Accelerator()\n", "")
+        (tmp_path / "train.py").write_text(train, "utf-8")
+        (tmp_path / "nets.py").write_text(library, "utf-8")
+        (tmp_path / "other.py").write_text("from nets import build\nbuild(True)\n", "utf-8")
+        assert check([tmp_path], Run(mode=Mode.WRITE)).errors == ()
+        assert "scaler.scale(" in (tmp_path / "train.py").read_text("utf-8")
+        assert (tmp_path / "nets.py").read_text("utf-8") == library
+
 
 class TestWriting:
     def test_all_files_are_written(self, project: Path) -> None:

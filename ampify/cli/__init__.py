@@ -281,8 +281,8 @@ def _told(report: Any, output: Output, out: TextIO) -> Any:
 
 
 def _exit(report: Any, *, exit_zero: bool) -> None:
-    for error in report.errors:
-        click.echo(f"ampify: {visible(error)}", err=True)
+    for message in (*report.notes, *report.errors):
+        click.echo(f"ampify: {visible(message)}", err=True)
     sys.exit(0 if exit_zero and report.status == 1 else report.status)
 
 

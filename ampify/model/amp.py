@@ -102,12 +102,33 @@ class AmpFacts:
         match expr:
             case cst.Name(value=name):
                 return names.scope[expr].find(name) or names.scope[expr].top, name
-            case cst.Attribute(value=cst.Name(value="self" | "cls"), attr=cst.Name(value=name)):
+            case cst.Attribute(value=cst.Name() as root, attr=cst.Name(value=name)) if self._is_own(root):
                 owner = class_of(self.tree, expr)
                 return (self._family(owner) if owner else names.scope[expr].top), name
             case cst.Attribute() if chain := dotted(expr):
                 return names.scope[expr].find(chain[0]) or names.scope[expr].top, ".".join(chain)
         return None
+
+    def _is_own(self, name: cst.CSTNode) -> bool:
+        """Whether an expression is the name of the instance, or of the class, in a method."""
+        if not isinstance(name, cst.Name):
+            return False
+        if name.value in ("self", "cls"):
+            return True
+        called = self._called_otherwise
+        scope = self.tree.names.scope[name].find(name.value) if called else None
+        return scope is not None and called.get(scope.node) == name.value
+
+    @cached_property
+    def _called_otherwise(self) -> dict[cst.CSTNode, str]:
+        """Methods that do not call the instance ``self``, each with what it does call it."""
+        found = dict[cst.CSTNode, str]()
+        for function in self.tree.all(cst.FunctionDef):
+            first = next(iter((*function.params.posonly_params, *function.params.params)), None)
+            static = any(dotted(each.decorator) == ("staticmethod",) for each in function.decorators)
+            if first and first.name.value != "self" and not static and method_class(self.tree, function):
+                found[function] = first.name.value
+        return found
 
     def title(self, param: cst.Param) -> str:
         """The name of a parameter with those of the function and the classes around it."""
@@ -162,6 +183,11 @@ class AmpFacts:
         chains: list[cst.Name | cst.Attribute] = [*self.tree.all(cst.Name), *self.tree.all(cst.Attribute)]
         return {self.tree.module(node) for node in (*filter(self._is_use, chains), *self.regions)}
 
+    @cached_property
+    def erasable(self) -> bool:
+        """Whether there is AMP to take out, be it only what is treated as a scaler and made elsewhere."""
+        return bool(self.used) or Kind.SCALER in self._kinds.values()
+
     # -- where values flow ----------------------------------------------------------------------------------------
 
     def _is_use(self, chain: cst.Name | cst.Attribute) -> bool:
@@ -199,7 +225,7 @@ class AmpFacts:
         place = self.place(expr)
         if place in self._kinds:
             return self._kinds[place]
-        if isinstance(expr, cst.Attribute) and not _of_self(expr):  # `trainer.scaler`: an attribute of some class here
+        if isinstance(expr, cst.Attribute) and not self._is_own(expr.value):  # `trainer.scaler`, of some class here
             kinds = {self._kinds.get((family, expr.attr.value)) for family in self._families} - {None}
             return kinds.pop() if len(kinds) == 1 else None
         return None
@@ -396,8 +422,7 @@ class AmpFacts:
                         yield binding.node
                     elif binding.how is Bound.CLASS and isinstance(binding.node, cst.ClassDef):
                         yield from self._methods("__init__", binding.node)
-            case cst.Attribute(value=cst.Name(value="self" | "cls") | cst.Call(func=cst.Name(value="super")),
-                               attr=cst.Name(value=name)):  # fmt: skip
+            case cst.Attribute(value=root, attr=cst.Name(value=name)) if self._is_own(root) or _is_super(root):
                 if owner := class_of(self.tree, call):
                     yield from self._methods(name, owner)
             case cst.Attribute(attr=cst.Name(value=name)):
@@ -452,8 +477,8 @@ def _matching(target: cst.Tuple | cst.List, value: cst.Tuple | cst.List) -> bool
     return not starred and len(target.elements) == len(value.elements)
 
 
-def _of_self(expr: cst.Attribute) -> bool:
-    return isinstance(expr.value, cst.Name) and expr.value.value in ("self", "cls")
+def _is_super(node: cst.CSTNode) -> bool:
+    return isinstance(node, cst.Call) and isinstance(node.func, cst.Name) and node.func.value == "super"
 
 
 def _choices(value: cst.BaseExpression | None) -> Iterator[cst.BaseExpression | None]:

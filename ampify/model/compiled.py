@@ -9,7 +9,8 @@ import libcst as cst
 
 from ampify.model.casts import makers
 from ampify.model.enclosed import under_autocast
-from ampify.model.loss_regions import Half, computes_in, regions_of
+from ampify.model.half_choices import Half
+from ampify.model.loss_regions import computes_in, regions_of
 from ampify.model.roles import Role
 from ampify.model.step import Backward, Code, TrainingStep
 from ampify.syntax import blocks

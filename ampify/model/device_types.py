@@ -8,6 +8,7 @@ from enum import Enum
 
 import libcst as cst
 
+from ampify.model import operators
 from ampify.model.flow import How
 from ampify.model.step import Code, FileModel
 from ampify.model.uses import ApiUse, Argument, Value
@@ -19,6 +20,8 @@ SCALER = {"torch.amp.GradScaler", "torch.GradScaler", "torch.amp.grad_scaler.Gra
 DECORATORS = {f"torch.amp.{where}custom_{way}" for where in ("", "autocast_mode.") for way in ("fwd", "bwd")}
 Holds = Callable[[Code, cst.BaseExpression, int], bool]
 _MAKERS = {"torch.device", "torch.accelerator.current_accelerator"}
+_TENSORS = operators.MEETING | operators.CREATING | operators.HANDING_ON
+"""Functions of torch that give one tensor."""
 
 
 class Given(Enum):
@@ -98,11 +101,16 @@ def is_device(code: Code, node: cst.BaseExpression, depth: int = 3) -> bool:
 
 
 def _is_tensor(code: Code, node: cst.BaseExpression) -> bool:
-    """A parameter that is annotated as a tensor, or the first of a module's parameters."""
+    """A parameter that is annotated as a tensor, the first of a module's parameters, or what torch makes of tensors."""
     match node:
         case cst.Call(func=cst.Name(value="next"), args=[cst.Arg(value=cst.Call(func=cst.Attribute(attr=method)))]):
             return method.value == "parameters"
-    return _always(code, node, lambda *_: False, 0, "torch.Tensor")
+    return _always(code, node, _made_by_torch, 1, "torch.Tensor")
+
+
+def _made_by_torch(code: Code, node: cst.BaseExpression, _: int) -> bool:
+    paths = code.tree.names.imported(node.func) if isinstance(node, cst.Call) else frozenset[str]()
+    return bool(paths) and all(path.removeprefix("torch.") in _TENSORS for path in paths)
 
 
 def _indexed(code: Code, node: cst.BaseExpression, depth: int = 3) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 import libcst as cst
 
 from ampify.model.absent import may_be_none
+from ampify.model.device_types import is_device
 from ampify.model.flags import Flags, bound_at
 from ampify.model.flow import Flow, How
 from ampify.model.makers import Makers
@@ -69,6 +70,8 @@ class Devices:
 
     def _kind(self, expression: cst.BaseExpression) -> tuple[bool, bool]:
         """Whether it is surely a `torch.device`, and whether it is surely the name of one."""
+        if is_device(self.code, expression):
+            return True, False
         place = self.flow.place(expression)
         found = {self.roles.of(expression)} - {None}
         for d in self.flow.assigned(place) if place is not None else ():

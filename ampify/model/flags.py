@@ -60,8 +60,12 @@ class Flags:
     # ------------------------------------------------------------------ flags for CUDA
 
     def for_cuda(self, function: Function, before: cst.CSTNode | None = None) -> Flag | None:
-        """The flag that every ``.cuda()`` of the file stands behind, as ``function`` can name it at ``before``."""
-        guards = [{self._key(t): t for t in _tests(self.tree, call)} for call in self._moves]
+        """The flag that every ``.cuda()`` of the file stands behind, as ``function`` can name it at ``before``.
+
+        Of files that are one program, that of the function counts, and all of them where it moves nothing.
+        """
+        moves = [call for call in self._moves if self.tree.module(call) is self.tree.module(function)] or self._moves
+        guards = [{self._key(t): t for t in _tests(self.tree, call)} for call in moves]
         common = [key for key in guards[0] if all(key in g for g in guards)] if guards else []
         for key in (k for k in common if k is not None):
             tests = [_plain(g[key]) for g in guards]
@@ -73,7 +77,7 @@ class Flags:
     @cached_property
     def _moves(self) -> list[cst.Call]:
         calls = (c for c in self.flow.calls if isinstance(c.func, cst.Attribute) and c.func.attr.value == "cuda")
-        return [c for c in calls if not self.flow.names.imported(c.func)]
+        return [c for c in calls if not any(p.startswith("torch.") for p in self.flow.names.imported(c.func))]
 
     def _key(self, test: cst.BaseExpression) -> tuple[object, bool] | None:
         """What a test reads, the same for all names of one set of options."""

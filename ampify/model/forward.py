@@ -294,6 +294,8 @@ class Forward:
             ) is not None and self.flow.callee(call) is None:  # inherited
                 return self.roles.of_class(own) is Role.MODULE
         if isinstance(func, cst.Attribute) and self.roles.of(func.value) is Role.MODULE:
+            if (callee := self.flow.callee(call)) is not None and self._open(callee):
+                return False  # its regions are inside
             return func.attr.value not in words.HOUSEKEEPING and not func.attr.value.startswith(words.SETUP_PREFIXES)
         if isinstance(func, cst.Attribute) and self.roles.of(func.value) in _NOT_DATA:
             return False

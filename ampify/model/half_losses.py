@@ -1,4 +1,6 @@
-"""Losses that are means of half-precision values: autocast leaves `mean` in the dtype of what it is given.
+"""Losses that are means of half-precision values, or sums of them behind a region.
+
+Autocast leaves `mean` in the dtype of what it is given, and outside of it `sum` stays in half as well.
 
 A loss in float16 has a gradient in float16, and the usual first loss scale of 65536 is beyond it. The mean of values in
 float32 is in float32, and each value gets its share of the gradient alone.
@@ -27,11 +29,12 @@ _SHAPING = {"view", "reshape", "squeeze", "unsqueeze", "flatten"}
 
 def averaged(forward: Forward) -> Iterator[cst.BaseExpression]:
     """What is averaged for a loss, in half precision once its regions run under autocast."""
-    found = dict.fromkeys(value for b in forward.backwards for value in _Means(forward).of(b.loss, b.node, _DEEP))
-    if not found:
-        return
     inside = [n for region in forward.runs.found for s in region.statements for n in forward.flow.inside(s)]
     inside += [n for r in forward.runs.found for h in r.hoists for n in forward.flow.inside(h.expression)]
+    means = _Means(forward, {n for n in inside if isinstance(n, cst.Call)})
+    found = dict.fromkeys(value for b in forward.backwards for value in means.of(b.loss, b.node, _DEEP))
+    if not found:
+        return
     dtypes = Dtypes(forward, "cuda", inside, _reached(forward, inside))
     yield from dict.fromkeys(half for value in found for half in _lowered(forward, dtypes, value))
 
@@ -66,10 +69,10 @@ def _reached(forward: Forward, inside: list[cst.CSTNode]) -> set[cst.FunctionDef
 
 
 class _Means:
-    """The means that a loss consists of."""
+    """The means that a loss consists of, and its sums that are no part of a region: there they are in float32."""
 
-    def __init__(self, forward: Forward) -> None:
-        self.forward, self.flow = forward, forward.flow
+    def __init__(self, forward: Forward, inside: set[cst.Call]) -> None:
+        self.forward, self.flow, self.inside = forward, forward.flow, inside
         self._seen: set[tuple[cst.CSTNode, cst.CSTNode]] = set()
 
     def of(self, node: cst.BaseExpression, at: cst.CSTNode, depth: int) -> Iterator[cst.BaseExpression]:
@@ -98,10 +101,13 @@ class _Means:
                     yield from self.of(returned.value, returned, depth - 1)
             return
         library = self.flow.names.imported(call.func)
+        reductions = {"mean"} if call in self.inside else {"mean", "sum"}
         match call:
-            case cst.Call(args=[first, *_]) if library & {"torch.mean"} and first.keyword is None:
+            case cst.Call(args=[first, *_]) if library & {f"torch.{r}" for r in reductions} and first.keyword is None:
                 yield first.value
-            case cst.Call(func=cst.Attribute(value=inner, attr=cst.Name(value="mean"))) if not library:
+            case cst.Call(func=cst.Attribute(value=inner, attr=cst.Name(value=name))) if (
+                name in reductions and not library
+            ):
                 yield inner
             case cst.Call(func=cst.Attribute(value=inner, attr=cst.Name(value=name))) if name in _SHAPING:
                 yield from self.of(inner, at, depth - 1)

@@ -16,6 +16,8 @@ _LOW = {
     "set_default_dtype", "apex",
 }  # fmt: skip
 """Names and strings of programs that may have something in half precision."""
+_FUSED = {"optimizers", "normalization", "parallel"}
+"""Parts of Apex that leave precision as it is."""
 
 
 def idle_scalers(step: TrainingStep) -> Iterator[Backward]:
@@ -29,10 +31,12 @@ def idle_scalers(step: TrainingStep) -> Iterator[Backward]:
 
 
 def _is_low(code: Code, node: cst.CSTNode) -> bool:
-    match node:
-        case cst.Name(value=name):
-            return name in _LOW and not isinstance(code.tree.names.parent[node], cst.ImportAlias)
-        case cst.SimpleString():
+    match node, code.tree.names.parent[node]:
+        case cst.Name(value="apex"), cst.Attribute(attr=cst.Name(value=part)) if part in _FUSED:
+            return False
+        case cst.Name(value=name), parent:
+            return name in _LOW and not isinstance(parent, cst.ImportAlias)
+        case cst.SimpleString(), _:
             return str(node.evaluated_value) in _LOW
     return False
 

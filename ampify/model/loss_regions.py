@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import Enum, auto
 
 import libcst as cst
 
 from ampify.model.flow import How
+from ampify.model.half_choices import Choice, Facts, Half, choices, comes_out, reached_with, settled
 from ampify.model.regions import region_of
 from ampify.model.roles import Role
 from ampify.model.step import Backward, Code, FileModel, GradientUse, OptimizerStep, TrainingStep
@@ -19,18 +19,6 @@ _DEPTH = 6
 """A loss is made of values that are made of values; longer chains were not met."""
 
 
-class Half(Enum):
-    """What a region computes in."""
-
-    FLOAT16 = auto()
-    BFLOAT16 = auto()
-
-
-_DTYPES = {
-    "torch.float16": Half.FLOAT16,
-    "torch.half": Half.FLOAT16,
-    "torch.bfloat16": Half.BFLOAT16,
-}
 _DEVICES = {"cuda": Half.FLOAT16, "cpu": Half.BFLOAT16}
 """What autocast takes where it is told no dtype."""
 
@@ -49,6 +37,8 @@ class Needless:
 
     call: cst.Call
     region: cst.With
+    when: tuple[tuple[str, bool], ...] = ()
+    """The tests that choose bfloat16; empty where there is no choice."""
 
 
 def unscaled(step: TrainingStep) -> Iterator[Unscaled]:
@@ -104,16 +94,36 @@ def _denied(code: Code, node: cst.CSTNode) -> set[tuple[str, bool]]:
 
 
 def needless(model: FileModel) -> Iterator[Needless]:
-    """Scalers that are always on, of whose losses none comes out of a region that is not surely bfloat16."""
+    """Scalers that are on, also where each of their losses comes out of a bfloat16 region."""
     code = model.code
     calls = [c for c in code.flow.calls if code.amp.is_scaler_call(c)] if code.amp.touched else []
-    if not calls or any(keyword(call, "enabled") is not None for call in calls):
+    if not calls or any(keyword(call, "enabled") is not None or any(a.star for a in call.args) for call in calls):
         return
     scaled = [act for step in model.steps for act in step.every(Backward) if act.scaler is not None]
     found = [[*regions_of(code, act)] for act in scaled]
     every = [region for regions in found for region in regions]
-    if scaled and all(found) and all(computes_in(code, region) is Half.BFLOAT16 for region in every):
-        yield from (Needless(call, every[0]) for call in calls)
+    facts = _always_bfloat16(code, every) if scaled and all(found) else None
+    needed = (*(act.node for act in scaled), *calls, *every)
+    if facts is not None and all(reached_with(code, node, facts) for node in needed):
+        yield from (Needless(call, every[0], tuple(sorted(facts.items()))) for call in calls)
+
+
+def _always_bfloat16(code: Code, regions: list[cst.With]) -> Facts | None:
+    """How tests come out where all regions compute in bfloat16; None where they never do, or where that is unknown."""
+    chosen = [chosen_in(code, region) for region in regions]
+    wanted = (choice.facts for choice in chosen[0] if choice.half is Half.BFLOAT16)
+    switches = [value for region in regions for value in _switches(code, region)]
+    for facts in wanted:
+        off = any(comes_out(code, value, facts) is False for value in switches)
+        if not off and all(settled(c, facts) is Half.BFLOAT16 for c in chosen):
+            return facts
+    return None
+
+
+def _switches(code: Code, region: cst.With) -> Iterator[cst.BaseExpression]:
+    """What the contexts of a region are given to say whether they are on."""
+    made = (call for item in region.items for call in _calls(code, item.item) if call is not None)
+    return (value for call in made if (value := keyword(call, "enabled")) is not None)
 
 
 # ---------------------------------------------------------------------- where a loss comes from
@@ -165,8 +175,14 @@ def _before(code: Code, value: cst.BaseExpression, at: cst.CSTNode) -> Iterator[
 
 def computes_in(code: Code, region: cst.With) -> Half | None:
     """What a region computes in where it is on; None where that is not known."""
-    found = {_half(code, call) for item in region.items for call in _calls(code, item.item)}
+    found = {choice.half for choice in chosen_in(code, region)}
     return found.pop() if len(found) == 1 else None
+
+
+def chosen_in(code: Code, region: cst.With) -> list[Choice]:
+    """What a region may compute in where it is on."""
+    made = dict.fromkeys(call for item in region.items for call in _calls(code, item.item))
+    return [choice for call in made for choice in _chosen(code, call)] or [Choice(None)]
 
 
 def _calls(code: Code, cast: cst.BaseExpression) -> Iterator[cst.Call | None]:
@@ -178,30 +194,19 @@ def _calls(code: Code, cast: cst.BaseExpression) -> Iterator[cst.Call | None]:
                 yield value if isinstance(value, cst.Call) and code.amp.makes_autocast(value.func) else None
 
 
-def _half(code: Code, call: cst.Call | None) -> Half | None:
+def _chosen(code: Code, call: cst.Call | None) -> list[Choice]:
     if call is None or any(arg.star for arg in call.args):
-        return None
+        return [Choice(None)]
     paths = code.amp.maker_paths(call.func)
     plain = [arg.value for arg in call.args if arg.keyword is None]
     own = next((device for device in _DEVICES if any(p.startswith(f"torch.{device}.") for p in paths)), None)
     dtype = keyword(call, "dtype") or (plain[1] if len(plain) > 1 else None)
     if dtype is not None:
-        return _dtype(code, dtype)
+        return choices(code, dtype)
     device = keyword(call, "device_type") or next(iter(plain), None)
     match own, device:
         case str(), _:
-            return _DEVICES[own]
+            return [Choice(_DEVICES[own])]
         case None, cst.SimpleString() if paths:
-            return _DEVICES.get(str(device.evaluated_value))
-    return None
-
-
-def _dtype(code: Code, node: cst.BaseExpression) -> Half | None:
-    """A dtype that is written there, or that its name was given once and for all."""
-    if paths := code.flow.names.imported(node):
-        return _DTYPES.get(next(iter(paths))) if len(paths) == 1 else None
-    place = code.flow.place(node)
-    values = [d.value for d in code.flow.assigned(place)] if place is not None else []
-    if len(values) == 1 and values[0] is not None and isinstance(values[0], cst.Attribute | cst.Name):
-        return _dtype(code, values[0])
-    return None
+            return [Choice(_DEVICES.get(str(device.evaluated_value)))]
+    return [Choice(None)]

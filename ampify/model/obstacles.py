@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import PurePath
 from typing import TypeGuard
 
 import libcst as cst
@@ -19,6 +21,7 @@ from ampify.model.hazards import Hazards
 from ampify.model.hooks import hooks
 from ampify.model.roles import Role
 from ampify.model.step import Act, Backward, GradientUse, InnerGradient, Obstacle, OptimizerStep
+from ampify.model.tested import is_test
 from ampify.syntax import blocks
 from ampify.syntax.blocks import Function
 from ampify.syntax.walk import arguments, dotted, walk, walk_scope
@@ -42,7 +45,7 @@ class Obstacles:
             self._closures, self._manual_updates, self._functional, self._distributed, self._written, self._two_phase,
             self._hooks, self._masters, self._foreign, self._no_step, self._other_dtypes, self._unknown_forward,
             self._no_accelerator, self._shared, self._reduced, self._kept, self._hazards, self._sharded, self._wrapped,
-            self._unrecorded, self._homemade, self._gone, self._useless,
+            self._unrecorded, self._homemade, self._gone, self._useless, self._tested,
         )  # fmt: skip
         for check in checks:
             yield from check()
@@ -356,6 +359,13 @@ class Obstacles:
         for use in (*found, *gone.imported(self.flow)):
             yield self._at("AMP017", use.node, use.reason)
             return
+
+    def _tested(self) -> Iterator[Obstacle]:
+        """Where pytest finds tests, what is asserted of a step's results was measured in float32."""
+        first = self.backwards[0].node
+        if self.steps and is_test(PurePath(self.tree.path(first) or ""), self.tree.module(first)):
+            reason = "it is part of a test, whose assertions and comparisons are about float32"
+            yield replace(self._at("AMP017", first, reason), risk=True)
 
     def _useless(self) -> Iterator[Obstacle]:
         if self.steps and self.forward.low and unlowered.nothing(self.forward):

@@ -144,8 +144,8 @@ class Probabilities:
                 yield node
             case _ if (place := self.flow.place(node)) is not None and place not in seen:
                 for d in self.flow.assigned(place):
-                    if d.value is not None:
-                        yield from self._constructors(d.value, seen | {place})
+                    for value in self.flow.passed(d) if d.how is How.PARAM else [d.value] if d.value else []:
+                        yield from self._constructors(value, seen | {place})
 
     def _last_is_sigmoid(self, made: cst.Call) -> bool:
         match made.args:

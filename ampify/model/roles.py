@@ -320,8 +320,28 @@ class Roles:
         for definitions in self.flow.definitions.values():
             for d in definitions:
                 opaque = d.how is How.PARAM or isinstance(d.value, cst.Call | cst.Attribute | cst.Subscript)
-                if opaque and d.place not in self._known and d.place not in self._differentiated:
+                if opaque and d.place not in self._known and d.place not in self._otherwise:
                     self._learn(d.place, Evidence.NAME, _by_name(d.place.path[-1]))
+
+    @cached_property
+    def _otherwise(self) -> set[Place]:
+        """What is something else whatever its name: an object of a class that can be seen, a tensor with a gradient."""
+        found = (d for definitions in self.flow.definitions.values() for d in definitions)
+        return {d.place for d in found if isinstance(d.value, cst.Call) and self._plain(d.value)} | self._differentiated
+
+    def _plain(self, call: cst.Call) -> bool:
+        """Whether an object is made of a class that can be seen, with all its bases, and that cannot be called."""
+        cls = self.flow.named(call.func)
+        if not isinstance(cls, cst.ClassDef) or self.flow.method(cls, "__call__") is not None:
+            return False
+        seen = [cls]
+        for one in seen:
+            known = [*self.flow.bases(one)]
+            others = [a for a in one.bases if self.flow.named(a.value) not in known]
+            if not all(_adds_nothing(a.value) or self.names.imported(a.value) & _PLAIN_BASES for a in others):
+                return False
+            seen += [base for base in known if base not in seen]
+        return True
 
     @cached_property
     def _differentiated(self) -> set[Place]:
@@ -333,6 +353,8 @@ class Roles:
 
 _FIELD = 2
 """Words in the path of an attribute of a name."""
+
+_PLAIN_BASES = {"abc.ABC", "typing.Generic", "typing.Protocol"}
 
 _BUILTINS = {"list", "filter", "sum", "len", "print", "sorted", "chain", "tuple", "iter", "map", "zip", "enumerate"}
 
@@ -350,6 +372,10 @@ def _by_name(name: str) -> Role | None:
     if any(w in ("criterion", "criteria") for w in words_) or name.lower() in ("loss_fn", "loss_func", "loss_function"):
         return Role.LOSS
     return None
+
+
+def _adds_nothing(base: cst.BaseExpression) -> bool:
+    return isinstance(base, cst.Name) and base.value == "object"
 
 
 def _gives_parameters(node: cst.CSTNode) -> bool:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import libcst as cst
 
 from ampify.model.flow import Definition, How
-from ampify.model.loss_regions import Half, computes_in, regions_behind, sources
+from ampify.model.half_choices import Half
+from ampify.model.loss_regions import computes_in, regions_behind, sources
 from ampify.model.step import Backward, Code, FileModel, InnerGradient, TrainingStep
 from ampify.model.switches import Switches
 from ampify.syntax import blocks

@@ -132,6 +132,11 @@ FULLY_SHARDED = (
     "deepspeed.zero",
 )
 
+PRECISION = {
+    "amp", "fp16", "fp32", "bf16", "float16", "float32", "bfloat16", "half", "mixed", "precision", "autocast", "scaler",
+    "gradscaler", "dtype", "apex", "native", "fp", "bf", "bits", "16bit", "16", "32", "level", "mp",
+}  # fmt: skip
+"""Words in the names of what decides about precision."""
 MIXED_FLAGS = {
     "amp", "use_amp", "enable_amp", "fp16", "use_fp16", "mixed_precision", "use_mixed_precision", "autocast",
     "use_autocast",

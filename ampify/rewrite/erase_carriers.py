@@ -10,6 +10,7 @@ import libcst as cst
 
 from ampify.model.amp import AmpFacts
 from ampify.rewrite.cut import Cuts, is_quiet
+from ampify.rewrite.erase_ties import wanted
 from ampify.rewrite.erase_uses import Uses
 from ampify.rewrite.imports import AddedImport
 from ampify.syntax.blocks import small_statement_of
@@ -79,9 +80,8 @@ def cut_carriers(facts: AmpFacts, cuts: Cuts) -> None:
 
 def _cut_kind(facts: AmpFacts, cuts: Cuts, found: Reads, carries: Predicate) -> None:
     doomed = {*_bindings(facts, carries), *_arguments(facts, carries), *_parameters(facts, carries)}
-    held = (n for n in found.nodes if carries(n))
-    if all(any(p in doomed for p in facts.tree.parents(node)) for node in held):
-        cut_all(facts.tree, cuts, doomed)
+    held = [node for node in found.nodes if carries(node)]
+    cut_all(facts.tree, cuts, doomed - wanted(facts, carries, held, doomed))
 
 
 def cut_all(tree: Tree, cuts: Cuts, doomed: set[cst.CSTNode]) -> None:
@@ -249,7 +249,7 @@ def cut_imports(facts: AmpFacts, cuts: Cuts, freed: set[str], added: frozenset[A
             continue
         module, part = tree.module(node), tree.source.file(tree.span(node).start)
         unread = {alias: name for alias in node.names if (module, (name := _bound_name(alias))) not in read}
-        if (part, tree.text(node)) in added and len(unread) == len(node.names):
+        if (part, tree.text(node)) in added and (len(unread) == len(node.names) or _at_top(tree, node)):
             cuts.drop(node)
             continue
         gone: set[cst.CSTNode] = {a for a, name in unread.items() if name in freed and facts.is_amp_import(node, a)}
@@ -257,6 +257,12 @@ def cut_imports(facts: AmpFacts, cuts: Cuts, freed: set[str], added: frozenset[A
             cuts.drop(node)
         else:
             cuts.drop_items(node.names, gone)
+
+
+def _at_top(tree: Tree, statement: cst.CSTNode) -> bool:
+    """Whether it stands in the body of its file: of an import that a plan put there, others used the name unbound."""
+    line = tree.names.parent[statement]
+    return line is not None and isinstance(tree.names.parent[line], cst.Module)
 
 
 def _bound_name(alias: cst.ImportAlias) -> str:

@@ -47,7 +47,7 @@ class Uses:
             case cst.Assign(targets=[cst.AssignTarget(target=target)]):
                 return self._assignment(node, target)
             case cst.AugAssign(operator=cst.MultiplyAssign()):
-                return self._drop_if(node, gone=self._is_factor(node.value))
+                return self._drop_if(node, gone=self._is_one(node.value))
             case cst.AugAssign(operator=cst.DivideAssign()):
                 return self._drop_if(node, gone=self._is_scale(node.value))
             case cst.Call():
@@ -84,7 +84,7 @@ class Uses:
     def _statement(self, node: cst.Expr, call: cst.Call) -> bool:
         match call:
             case cst.Call(func=cst.Attribute(attr=cst.Name("mul_")), args=[cst.Arg(value=factor)]):
-                return self._drop_if(node, gone=self._is_factor(factor))
+                return self._drop_if(node, gone=self._is_one(factor))
             case cst.Call(func=cst.Attribute(attr=cst.Name("div_")), args=[cst.Arg(value=scale)]):
                 return self._drop_if(node, gone=self._is_scale(scale))
         return self._drop_if(node, gone=self._method(call) in ("unscale_", "update", "load_state_dict"))
@@ -174,11 +174,11 @@ class Uses:
         return self._scaled(value)
 
     def _unscaled(self, node: cst.BinaryOperation) -> cst.BaseExpression | None:
-        """``a`` of ``a * (1 / scale)``, ``(1 / scale) * a`` and ``a / scale``."""
+        """``a`` of ``a * (1 / scale)``, ``(1 / scale) * a``, ``a / scale``, and ``a * scale``, a bound."""
         match node.operator:
-            case cst.Multiply() if self._is_factor(node.right):
+            case cst.Multiply() if self._is_one(node.right):
                 return node.left
-            case cst.Multiply() if self._is_factor(node.left):
+            case cst.Multiply() if self._is_one(node.left):
                 return node.right
             case cst.Divide() if self._is_scale(node.right) and not self._is_factor(node):
                 return node.left
@@ -198,6 +198,10 @@ class Uses:
     def _is_factor(self, node: cst.CSTNode) -> bool:
         """``1 / scaler.get_scale()``, or a name that is only ever bound to that."""
         return self._inverts(node) or self._bound_only(node, self._inverts)
+
+    def _is_one(self, node: cst.CSTNode) -> bool:
+        """Whether a factor is 1 where nothing is scaled."""
+        return self._is_factor(node) or self._is_scale(node)
 
     def _inverts(self, node: cst.CSTNode) -> bool:
         match node:

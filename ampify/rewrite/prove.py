@@ -51,12 +51,17 @@ class Migrates:
     floats: tuple[tuple[Edit, int], ...] = ()
 
 
-def prove(before: str, after: str, fixes: Iterable[Fix], paths: Sequence[str] = ()) -> None:
+def prove(before: str, after: str, fixes: Iterable[Fix], paths: Sequence[str] = (), owned: int | None = None) -> None:
     """Raise `ProofFailed` unless ``after`` is what ``fixes``, applied together to ``before``, claim it is.
 
-    ``paths`` are those of the files of both.
+    ``paths`` are those of the files of both. Those behind the first ``owned`` were only read: they are the same, and
+    whatever they do with AMP is no part of the claim.
     """
     chosen = list(fixes)
+    (before, rest), (after, seen) = _divided(before, owned), _divided(after, owned)
+    if rest != seen:
+        raise ProofFailed("A file that is only read has changed")
+    paths = paths[:owned]
     try:
         if all(fix.proof is None for fix in chosen):
             _same_outside(before, after, [e for fix in chosen for e in fix.edits])
@@ -64,6 +69,12 @@ def prove(before: str, after: str, fixes: Iterable[Fix], paths: Sequence[str] = 
             _same_erasure(before, after, chosen, paths)
     except (EraseFailed, Unreadable, SyntaxError, RecursionError) as error:
         raise ProofFailed(f"The result cannot be read back: {error}") from error
+
+
+def _divided(text: str, owned: int | None) -> tuple[str, list[str]]:
+    """The text of the first files, and the others."""
+    parts = text.split(SEAM)
+    return SEAM.join(parts[:owned]), parts[owned:] if owned is not None else []
 
 
 def _same_outside(before: str, after: str, edits: list[Edit]) -> None:
@@ -88,13 +99,19 @@ def _same_erasure(before: str, after: str, fixes: list[Fix], paths: Sequence[str
     declared = [e for fix in fixes for e in _declared(fix)]
     base = splice(before, declared)
     _same_outside(before, base, declared)
-    tree = Tree(base, paths)
     hints = _hints(fixes)
-    if AmpFacts(tree).used:
-        want, got = erase_text(base, paths=paths), erase_text(after, hints, paths)
+    bound = splice(before, [*declared, *_importing(fixes, hints)])  # what was there may use what is imported now
+    if AmpFacts(Tree(bound, paths)).erasable:
+        want, got = erase_text(bound, Hints(hints.imports), paths), erase_text(after, hints, paths)
     else:
-        want, got = base, erase_text(after, replace(hints, had=_assigned(tree)), paths)
+        want, got = base, erase_text(after, replace(hints, had=_assigned(Tree(base, paths))), paths)
     _same_program(want, got)
+
+
+def _importing(fixes: list[Fix], hints: Hints) -> list[Edit]:
+    """The edits that add imports; several fixes may bring the same one."""
+    added = {text for _, text in hints.imports}
+    return [*dict.fromkeys(e for fix in fixes if fix.proof is not None for e in fix.edits if e.text.strip() in added)]
 
 
 def _declared(fix: Fix) -> tuple[Edit, ...]:

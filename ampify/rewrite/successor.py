@@ -140,5 +140,6 @@ def _dropped(changed: Iterable[ApiUse]) -> Iterator[Edit]:
     """The edits that remove the names which only the changed references needed."""
     uses = [use for use in changed if not (use.package or _through_package(use))]
     gone = {use.name for use in uses}
-    for name, use in {use.name.value: use for use in uses}.items():
+    homes = {(use.tree.names.scope[use.name].find(use.name.value), use.name.value): use for use in uses}
+    for (_, name), use in homes.items():
         yield from drop(use.tree, name, use.name, gone)

@@ -8,11 +8,12 @@ import stat
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from ampify.source import walk
+from ampify.source.walk import JOURNAL as JOURNAL
 from ampify.source.walk import LARGEST_NOTEBOOK as LARGEST_NOTEBOOK
 from ampify.source.walk import matters as matters
 
@@ -48,24 +49,37 @@ def write_all(changes: Iterable[tuple[Path, bytes, bytes]]) -> list[tuple[Path, 
     """
     failures, staged, done = list[tuple[Path, Exception]](), list[_Staged](), list[_Staged]()
     path = Path()
-    try:
-        for path, old, new in changes:
-            staged.append(_stage(path, old, new))
-        for each in staged:
-            path = each.path
-            each.commit()
-            done.append(each)
-    except BaseException as error:
-        failures += [(each.path, failure) for each in done if (failure := each.undo())]
-        if not isinstance(error, OSError):
-            raise
-        failures.insert(0, (path, error))
-    finally:
-        for each in staged:
-            Path(each.temporary).unlink(missing_ok=True)
-    for folder in {each.real.parent for each in staged}:
-        _sync_folder(folder)
+    with ExitStack() as last:
+        try:
+            for path, old, new in changes:
+                staged.append(_stage(path, old, new))
+            if len(staged) > 1:
+                last.enter_context(_journal(staged))
+            for each in staged:
+                path = each.path
+                each.commit()
+                done.append(each)
+        except BaseException as error:
+            failures += [(each.path, failure) for each in done if (failure := each.undo())]
+            if not isinstance(error, OSError):
+                raise
+            failures.insert(0, (path, error))
+        finally:
+            for each in staged:
+                Path(each.temporary).unlink(missing_ok=True)
+        for folder in {each.real.parent for each in staged}:
+            sync_folder(folder)
     return failures
+
+
+def journals(found: Iterable[Path]) -> list[Path]:
+    """The folders, above or beside the files found, that hold a journal of a run that is writing or was killed."""
+    return [*map(Path, walk.journals(map(str, found)))]
+
+
+def is_temporary(name: str, of: str) -> bool:
+    """Whether a name is one that `write_all` gives to the copy of a file called ``of``."""
+    return name.startswith(f".{of}{_MARK}") and name.endswith(".tmp") and Path(name).name == name
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +104,12 @@ class _Staged:
         except OSError as error:
             return error
         return None
+
+
+def _journal(staged: Iterable[_Staged]) -> AbstractContextManager[None]:
+    from ampify.source.journal import Entry, kept  # most runs replace no files together
+
+    return kept([Entry(each.real, each.old, each.new, Path(each.temporary)) for each in staged])
 
 
 def _stage(path: Path, old: bytes, new: bytes) -> _Staged:
@@ -137,7 +157,7 @@ def _dress(temporary: str, status: os.stat_result) -> None:
     Path(temporary).chmod(stat.S_IMODE(status.st_mode))
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make the rename itself survive a power cut; not every system lets a folder be opened."""
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)

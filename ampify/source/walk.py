@@ -20,6 +20,8 @@ LARGEST = 2_000_000
 LARGEST_NOTEBOOK = 100_000_000
 """Bytes, most of which are the images among the outputs."""
 
+JOURNAL = ".ampify-journal"
+"""What a run notes down that replaces several files."""
 SUFFIXES = (".py", ".pyi", ".ipynb", ".md")
 
 _NEEDLES = (b"torch", b"apex", b"deepspeed", b"fastai", b"fairseq")
@@ -41,6 +43,17 @@ def find(paths: Iterable[str], failed: Failed) -> Iterator[str]:
             if real not in seen:
                 seen.add(real)
                 yield file
+
+
+def journals(found: Iterable[str]) -> list[str]:
+    """The folders, above or beside the files found, that hold a journal of a run that is writing or was killed."""
+    folders, here = set[str](), os.getcwd()
+    for file in found:
+        folder = os.path.dirname(os.path.join(here, file))
+        while folder not in folders:
+            folders.add(folder)
+            folder = os.path.dirname(folder)
+    return [each for each in sorted(folders) if os.path.lexists(f"{each}/{JOURNAL}")]
 
 
 def matters(raw: bytes) -> bool:

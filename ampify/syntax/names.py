@@ -201,9 +201,9 @@ class Names:
         return False
 
     def taken(self, name: str, at: Iterable[cst.CSTNode]) -> bool:
-        """Whether ``name`` already means something, or is used unbound, in a scope of ``at`` or in one inside it."""
+        """Whether ``name`` means something, is declared, or is used unbound, in a scope of ``at`` or one inside it."""
         homes = {id(self.inner.get(node, self.scope[node])) for node in at}
-        bound = (scope for scope in self.inner.values() if name in scope.bindings)
+        bound = (scope for scope in self.inner.values() if name in scope.bindings or name in scope.elsewhere)
         return any(homes & {id(s) for s in scope.chain()} for scope in (*bound, *self._unbound.get(name, ()))) or any(
             self.inner.get(node, self.scope[node]).lookup(name) for node in at
         )
