@@ -17,6 +17,7 @@ from ampify.config import ConfigError, Lookup, Settings, unknown_code
 from ampify.diagnostic import TOOL_CODES, Diagnostic
 from ampify.inspection import FileReport, Inspection
 from ampify.jobs import spread
+from ampify.listing import StepReport, steps_in
 from ampify.offer import Offer
 from ampify.screen import codes, matters, may_matter, of_rules, of_steps
 from ampify.shelf import Shelf
@@ -35,7 +36,6 @@ from ampify.unit import Change, Outcome, Result, Unit, sent
 
 if TYPE_CHECKING:
     from ampify.cache import Cache, Memory
-    from ampify.model.graph import Edge
     from ampify.rule import Rule
 
 Track = Callable[[Sequence[Path]], Iterable[Path]]
@@ -80,40 +80,6 @@ class Report:
             return 2
         would_change = self.mode is Mode.DIFF and any(file.before != file.after for file in self.files)
         return int(would_change or any(file.fails for file in self.files))
-
-
-@dataclass(frozen=True, slots=True)
-class StepNode:
-    """A function, a value or something that is done in a training step, and where it stands."""
-
-    key: str
-    role: str
-    label: str
-    place: str
-
-
-@dataclass(frozen=True, slots=True)
-class StepReport:
-    """A training step, as `ampify steps` lists it."""
-
-    path: str
-    cell: int | None
-    line: int
-    where: str
-    models: tuple[str, ...]
-    optimizers: tuple[str, ...]
-    losses: tuple[str, ...]
-    scaler: str | None
-    decision: str
-    code: str | None
-    reason: str
-    nodes: tuple[StepNode, ...] = ()
-    edges: tuple[Edge, ...] = ()
-
-    @property
-    def row(self) -> str:
-        """Its line, in a notebook with the cell."""
-        return f"{self.line}" if self.cell is None else f"cell {self.cell}:{self.line}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,7 +250,7 @@ def steps(paths: Iterable[Path], run: Run, track: Track = iter) -> tuple[list[St
     rows: list[StepReport] = []
 
     def list_steps(document: Document, inspection: Inspection) -> FileReport:
-        rows.extend(_step_reports(inspection))
+        rows.extend(steps_in(inspection))
         return _untouched(document.path, inspection.part)
 
     report = _report(paths, replace(run, screen=Screened.BY_STEPS), track, list_steps)
@@ -321,23 +287,6 @@ def erasing(document: Document, inspection: Inspection) -> FileReport:
     except EraseFailed as error:
         Tree(text)  # where it does not even parse, this says so better
         return inspection.unusable(text, "AMP905", f"Mixed precision cannot be taken out: {error}")
-
-
-def _step_reports(inspection: Inspection) -> Iterator[StepReport]:
-    for step, decision in inspection.decisions(inspection.part.text):
-        path, place = inspection.place(step.span.start)
-        nodes = (StepNode(n.key, n.role, n.label, _row(inspection, n.start, path)) for n in step.graph.nodes)
-        graph = step.graph
-        yield StepReport(
-            path, place.cell, place.line, step.where, step.models, step.optimizers, step.losses, step.scaler,
-            decision.word, decision.code, decision.reason, tuple(nodes), graph.edges,
-        )  # fmt: skip
-
-
-def _row(inspection: Inspection, offset: int, home: str) -> str:
-    """Where something stands, as seen from the file ``home``."""
-    path, place = inspection.place(offset)
-    return place.row if path == home else f"{path}:{place.row}"
 
 
 def _report(paths: Iterable[Path], run: Run, track: Track, work: Work, memory: Memory | None = None) -> Report:

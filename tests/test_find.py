@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from ampify.config import Settings
-from ampify.engine import Mode, Run, StepReport, check, check_text, fix_text, steps
+from ampify.engine import Mode, Run, check, check_text, fix_text, steps
+from ampify.listing import StepReport
 
 HEAD = """\
 import torch

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TextIO
 
-from ampify.engine import StepReport
+from ampify.listing import StepReport
 
 _STYLES = {
     "function": "shape=box, style=rounded", "forward": "shape=box, style=filled, fillcolor=lightblue",

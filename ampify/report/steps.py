@@ -10,7 +10,7 @@ from dataclasses import asdict
 from itertools import zip_longest
 from typing import TextIO
 
-from ampify.engine import StepReport
+from ampify.listing import StepReport
 from ampify.report import dot
 from ampify.report.paint import Line, paint
 
