@@ -10,8 +10,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FLOORS = [
     "jobs", "source", "needs", "index", "toml_files", "pins", "selection", "config", "schema", "syntax", "model",
-    "rewrite", "diagnostic", "offer", "rule", "rules", "screen", "shelf", "inspection", "listing", "together", "rows", "unit",
-    "cache", "engine", "review", "report", "server", "api", "cli", "door", "__main__",
+    "rewrite", "diagnostic", "offer", "rule", "rules", "screen", "shelf", "inspection", "listing", "together", "rows",
+    "unit", "cache", "engine", "review", "report", "server", "api", "cli", "door", "__main__",
 ]  # fmt: skip
 LOOKED_UP = {("rule", "rules")}  # `rule.load` looks the folder up when it is called
 DEAR = ("libcst.matchers", "libcst.codemod", "libcst.metadata")
