@@ -16,11 +16,8 @@ from ampify.model import vocabulary as words
 from ampify.model.makers import Makers
 from ampify.model.roles import Role
 from ampify.syntax import blocks
-from ampify.syntax.walk import walk
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ampify.model.forward import Forward
 
 _HALF = operators.POLICIES["cuda"].half | {"tensordot", "inner", "chain_matmul", "multi_dot", "bilinear", "affine"}
@@ -35,37 +32,15 @@ _HARMLESS = ("torch.nn.functional.", "torch.nn.init.", "torch.nn.utils.", "torch
 def nothing(forward: Forward) -> bool:
     """Whether nothing of a text can be run in half precision by autocast."""
     scan = _Scan(forward)
-    return all(map(scan.inert, scan.part())) and scan.known()
+    return all(map(scan.inert, forward.tree.nodes())) and scan.known()
 
 
 class _Scan:
-    """The nodes of a program, one after the other."""
+    """The nodes of a text, one after the other."""
 
     def __init__(self, forward: Forward) -> None:
         self.forward, self.flow, self.roles, self.tree = forward, forward.flow, forward.roles, forward.tree
         self._makers = Makers(forward.flow, forward.roles)
-
-    def part(self) -> Iterator[cst.CSTNode]:
-        """The files in which the step runs and its modules are made, and what they use of others, name by name."""
-        makers = (maker for func in self._modules for maker in self._makers.of(func, drawn=True))
-        seen: dict[cst.CSTNode, None] = {self.tree.module(n): None for n in (*self._running, *makers)}
-        waiting = [*seen]
-        while waiting:
-            for node in walk(waiting.pop()):
-                yield node
-                home = self._home(node)
-                if home is not None and not {home, self.tree.module(home)} & seen.keys():
-                    seen[home] = None
-                    waiting.append(home)
-
-    def _home(self, node: cst.CSTNode) -> cst.CSTNode | None:
-        """The function or class that is named, or the other file that a value comes from."""
-        if not isinstance(node, cst.Name | cst.Attribute):
-            return None
-        if (found := self.flow.named(node)) is not None:
-            return found
-        origin = self.flow.names.origin(node)
-        return origin[0].top.node if origin is not None and origin[1] else None
 
     def inert(self, node: cst.CSTNode) -> bool:
         """Whether a node neither multiplies matrices nor makes or runs what may."""
@@ -116,14 +91,10 @@ class _Scan:
 
     def known(self) -> bool:
         """Whether it is in sight what makes each module that a region runs."""
-        return bool(self._modules) and all(map(self._made, self._modules))
-
-    @cached_property
-    def _modules(self) -> list[cst.BaseExpression]:
-        """What regions call, or call a method of."""
         calls = [n for n in self._running if isinstance(n, cst.Call)]
         funcs = [c.func for c in calls if self.roles.of(c.func) is Role.MODULE]
-        return funcs + [c.func.value for c in calls if isinstance(c.func, cst.Attribute) and self._of_module(c.func)]
+        funcs += [c.func.value for c in calls if isinstance(c.func, cst.Attribute) and self._of_module(c.func)]
+        return bool(funcs) and all(self._made(func) for func in funcs)
 
     def _of_module(self, func: cst.Attribute) -> bool:
         return self.roles.of(func.value) is Role.MODULE and self.roles.of(func) is not Role.MODULE
