@@ -143,13 +143,18 @@ class Hazards:
         func = call.func
         module = func.value if isinstance(func, cst.Attribute) and self.roles.of(func) is not Role.MODULE else func
         made = (maker.func for maker in self._makers.of(module, drawn=True) if isinstance(maker, cst.Call))
-        paths = [path for maker in made for path in self.flow.names.imported(maker)]
-        return libraries.hazard(paths)
+        return libraries.hazard(path for maker in made for path in self._class_paths(maker))
+
+    def _class_paths(self, maker: cst.BaseExpression) -> Iterator[str]:
+        """The import paths of a class, also where its library is among the files."""
+        yield from self.flow.names.imported(maker)
+        if isinstance(cls := self.flow.named(maker), cst.ClassDef):
+            yield from libraries.defined(self.tree.path(cls) or "", cls.name.value)
 
     def _adjacent(self) -> Iterator[Obstacle]:
         """Modules of a library that multiply with graphs in a sparse layout, wherever their calls are."""
         for call in self.flow.calls if sparse.graphs(self.flow) else ():
-            if (name := libraries.multiplies(self.flow.names.imported(call.func))) is not None:
+            if (name := libraries.multiplies(self._class_paths(call.func))) is not None:
                 reason = "multiplies with a sparse matrix, whose backward has no kernel for half precision (AMP407)"
                 yield self._at(call, f"`{name}` {reason}")
 

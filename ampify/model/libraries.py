@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePath
 
 _KNOWN = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
 _INERT: dict[str, list[str]] = _KNOWN.pop("inert")
@@ -28,6 +28,11 @@ def lowers_nothing(path: str) -> bool:
     """Whether a class is known to compute nothing that autocast runs in half precision."""
     package, name = _class(path)
     return name in _INERT.get(package, ())
+
+
+def defined(file: str, name: str) -> Iterator[str]:
+    """The import paths that a class may have whose definition is in sight: that library is looked at itself."""
+    yield from (f"{folder}.{name}" for folder in PurePath(file).parts[:-1] if folder in _KNOWN)
 
 
 def _class(path: str) -> tuple[str, str]:
