@@ -58,6 +58,13 @@ def test_a_sum_behind_the_region_is_in_float32() -> None:
     assert_same(run(HEAD + step, "original"), run(after, "off"))
 
 
+def test_a_sum_in_a_function_that_a_region_calls_is_in_float32_already() -> None:
+    helper = "def total(out):\n    return torch.sum(out) / 4\n\n\n"
+    after, left = fix_text(HEAD + helper + STEP.format(loss="loss = total(model(x))"), Settings())
+    assert left == []
+    assert ".float()" not in after
+
+
 @pytest.mark.parametrize(
     "loss",
     [

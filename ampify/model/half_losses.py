@@ -31,11 +31,13 @@ def averaged(forward: Forward) -> Iterator[cst.BaseExpression]:
     """What is averaged for a loss, in half precision once its regions run under autocast."""
     inside = [n for region in forward.runs.found for s in region.statements for n in forward.flow.inside(s)]
     inside += [n for r in forward.runs.found for h in r.hoists for n in forward.flow.inside(h.expression)]
-    means = _Means(forward, {n for n in inside if isinstance(n, cst.Call)})
+    reached = _reached(forward, inside)
+    calls = {n for n in inside if isinstance(n, cst.Call)}
+    means = _Means(forward, calls.union(*(forward.flow.calls_in[function] for function in reached)))
     found = dict.fromkeys(value for b in forward.backwards for value in means.of(b.loss, b.node, _DEEP))
     if not found:
         return
-    dtypes = Dtypes(forward, "cuda", inside, _reached(forward, inside))
+    dtypes = Dtypes(forward, "cuda", inside, reached)
     yield from dict.fromkeys(half for value in found for half in _lowered(forward, dtypes, value))
 
 
