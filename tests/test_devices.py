@@ -122,3 +122,36 @@ def test_a_model_that_may_be_elsewhere(change: tuple[str, str]):
     text = CPU.replace(*change)
     assert text != CPU
     assert "AMP018" not in [d.code for d in check_text(text, Settings())]
+
+
+ELSEWHERE = """\
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+rank = 0
+device = {device}
+model = nn.Linear(4, 2).to(device)
+opt = torch.optim.SGD(model.parameters(), lr=0.1)
+for x, y in data:
+    opt.zero_grad()
+    loss = F.cross_entropy(model(x.to(device)), y.to(device))
+    loss.backward()
+    opt.step()
+"""
+
+
+@pytest.mark.parametrize(
+    ("device", "code"),
+    [
+        ('f"xpu:{rank}"', "AMP018"),
+        ('torch.device("mps" if torch.backends.mps.is_available() else "cpu")', "AMP018"),
+        ('"cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"', "AMP001"),
+        ('f"{kind}:{rank}"', "AMP001"),
+    ],
+)
+def test_an_accelerator_that_is_never_cuda(device: str, code: str):
+    text = ELSEWHERE.format(device=device) + "torch.cuda.synchronize()\n"
+    found = [d for d in check_text(text, Settings()) if d.code.startswith("AMP0")]
+    assert [d.code for d in found] == [code]
+    assert code == "AMP001" or "what a conversion adds is for CUDA" in found[0].message

@@ -22,6 +22,7 @@ from ampify.model.hooks import hooks
 from ampify.model.roles import Role
 from ampify.model.step import Act, Backward, GradientUse, InnerGradient, Obstacle, OptimizerStep
 from ampify.model.tested import is_test
+from ampify.model.whereabouts import never_on_cuda
 from ampify.syntax import blocks
 from ampify.syntax.blocks import Function
 from ampify.syntax.walk import arguments, dotted, walk, walk_scope
@@ -389,6 +390,10 @@ class Obstacles:
             )
         elif self.steps and stays_on_cpu(self.forward.code, self.functions, self.forward.runs.models()):
             yield self._at("AMP018", self.backwards[0].node, "its model is made here, and never leaves the CPU")
+        elif self.steps and (there := never_on_cuda(self.code)):
+            kinds = " or ".join(f"`{kind}`" for kind in sorted(there))
+            reason = f"its model is on {kinds}, and what a conversion adds is for CUDA"
+            yield self._at("AMP018", self.backwards[0].node, reason)
 
     def _shared(self) -> Iterator[Obstacle]:
         """Two optimizers over the same parameters, stepped without a backward in between."""

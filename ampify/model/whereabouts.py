@@ -55,6 +55,13 @@ def idle_on_mps(model: FileModel) -> Iterator[tuple[cst.Call, cst.Call]]:
                 yield call, next(iter(moves))
 
 
+def never_on_cuda(code: Code) -> frozenset[str]:
+    """The kinds of device that all modules of a program are on, where another accelerator is one and CUDA is none."""
+    moves = [kinds(code, device) for _, device in _moves(code)]
+    there = frozenset(kind for found in moves if found is not None for kind in found)
+    return there if None not in moves and "cuda" not in there and there - {"cpu", "meta"} else frozenset()
+
+
 def _wanted(code: Code, call: cst.Call, name: str = "device_type") -> tuple[str | None, cst.SimpleString | None]:
     """The device type of a call that makes an autocast context or a scaler, and the string that says it."""
     for path in code.amp.paths(call.func):
