@@ -119,3 +119,15 @@ def test_the_logarithm_of_a_probability_keeps_its_gradient(loss: str):
 def test_a_softmax_is_in_float32_by_itself():
     text = HEAD + SURE.format(loss="loss = -torch.log(torch.softmax(model(x), 1)).mean()")
     assert ".float()" not in fix_text(text, Settings())[0]
+
+
+def test_an_array_behind_a_region_stays_in_float32() -> None:
+    step = STEP.replace("log.append((str(loss.dtype), loss.item()))", "log.append((str({}.dtype), loss.item()))")
+    body = "out = model(x)\n    loss = F.mse_loss(out, torch.zeros(6, 4, device=device))"
+    before = HEAD + step.format("out.detach().cpu().numpy()", loss=body)
+    after, left = fix_text(before, Settings())
+    assert left == []
+    original = run(before, "original")
+    assert_same(original, run(after, "off"))
+    assert run(after, "full", scale=1.0).log[0][0] == original.log[0][0] == "float32"
+    assert run(after.replace(".float()", ""), "full", scale=1.0).log[0][0] == "float16"

@@ -277,3 +277,19 @@ def test_objects_that_take_no_new_attributes_have_no_place_for_a_scaler(head: st
 @pytest.mark.parametrize("head", ["class Run:", "@dataclass\nclass Run:\n    rate: float = 0.1\n"])
 def test_other_objects_have_one(head: str) -> None:
     assert "        self.scaler = torch.amp.GradScaler(" in mended(HEAD + CLOSED.format(head=head)).after
+
+
+def test_what_is_made_before_the_loop_that_calls_the_step_is_no_part_of_it() -> None:
+    text = (
+        "import torch\nimport torch.nn.functional as F\nfrom torch import nn\n\n"
+        "def prepare():\n    coder = nn.Linear(2, 2)\n    return [(coder(x), y) for x, y in source()]\n\n"
+        "def train(data):\n    for x, y in data:\n        optimizer.zero_grad()\n"
+        "        loss = F.mse_loss(model(x.to(device)), y.to(device))\n        loss.backward()\n"
+        "        optimizer.step()\n\n"
+        'if __name__ == "__main__":\n    data = prepare()\n    device = torch.device("cuda")\n'
+        "    model = nn.Linear(2, 2).to(device)\n    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)\n"
+        "    for epoch in range(3):\n        train(data)\n"
+    )
+    after = mended(text).after
+    assert after.count("with torch.autocast") == 1
+    assert "    data = prepare()\n    device = " in after

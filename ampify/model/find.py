@@ -12,7 +12,7 @@ from ampify.model.amp import AmpFacts
 from ampify.model.flow import Flow, Place, params
 from ampify.model.forward import Forward
 from ampify.model.frameworks import Frameworks, find_frameworks
-from ampify.model.half_losses import averaged
+from ampify.model.half_losses import arrays, averaged
 from ampify.model.lowered import Lowered
 from ampify.model.obstacles import Obstacles
 from ampify.model.protocol import checked
@@ -264,8 +264,9 @@ def _describe(acts: Acts, group: list[Act]) -> TrainingStep:
     reach = reaching.solve(
         [(a.optimizer, a.function) for a in steps], [*needing, *inner], [c.function for c in checkpoints]
     )
+    floats = tuple(dict.fromkeys([*forward.islands.floats(), *averaged(forward), *arrays(forward)]))
     return TrainingStep(
-        code, acts, every, forward.runs.found, tuple(dict.fromkeys([*forward.islands.floats(), *averaged(forward)])),
+        code, acts, every, forward.runs.found, floats,
         tuple(s.sequential for s in probable if s.sequential is not None), reach, checkpoints,
         (*obstacles, *reaching.obstacles), _mixed(code, every, forward),
     )  # fmt: skip

@@ -29,16 +29,35 @@ _SHAPING = {"view", "reshape", "squeeze", "unsqueeze", "flatten"}
 
 def averaged(forward: Forward) -> Iterator[cst.BaseExpression]:
     """What is averaged for a loss, in half precision once its regions run under autocast."""
-    inside = [n for region in forward.runs.found for s in region.statements for n in forward.flow.inside(s)]
-    inside += [n for r in forward.runs.found for h in r.hoists for n in forward.flow.inside(h.expression)]
-    reached = _reached(forward, inside)
+    inside, reached = _running(forward)
     calls = {n for n in inside if isinstance(n, cst.Call)}
     means = _Means(forward, calls.union(*(forward.flow.calls_in[function] for function in reached)))
     found = dict.fromkeys(value for b in forward.backwards for value in means.of(b.loss, b.node, _DEEP))
-    if not found:
-        return
-    dtypes = Dtypes(forward, "cuda", inside, reached)
-    yield from dict.fromkeys(half for value in found for half in _lowered(forward, dtypes, value))
+    if found:
+        dtypes = Dtypes(forward, "cuda", inside, reached)
+        yield from dict.fromkeys(half for value in found for half in _lowered(forward, dtypes, value))
+
+
+def arrays(forward: Forward) -> Iterator[cst.BaseExpression]:
+    """What becomes an array of NumPy behind a region, in half precision: the array was in float32, and so it stays."""
+    homes = dict.fromkeys(region.function for region in forward.runs.found)
+    calls = (call for home in homes for call in forward.flow.calls_in[home])
+    given = [call.func.value for call in calls if isinstance(call.func, cst.Attribute) and _makes_array(forward, call)]
+    if given:
+        dtypes = Dtypes(forward, "cuda", *_running(forward))
+        yield from (value for value in given if dtypes.of(value) == {Dtype.HALF})
+
+
+def _makes_array(forward: Forward, call: cst.Call) -> bool:
+    named = isinstance(call.func, cst.Attribute) and call.func.attr.value == "numpy"
+    return named and not call.args and not forward.flow.names.imported(call.func)
+
+
+def _running(forward: Forward) -> tuple[list[cst.CSTNode], set[cst.FunctionDef]]:
+    """The nodes of regions, and the functions that run there."""
+    inside = [n for region in forward.runs.found for s in region.statements for n in forward.flow.inside(s)]
+    inside += [n for r in forward.runs.found for h in r.hoists for n in forward.flow.inside(h.expression)]
+    return inside, _reached(forward, inside)
 
 
 def _lowered(forward: Forward, dtypes: Dtypes, node: cst.BaseExpression) -> Iterator[cst.BaseExpression]:

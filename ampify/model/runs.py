@@ -175,18 +175,26 @@ class Runs:
                 yield small
 
     def once(self, statement: cst.CSTNode) -> bool:
-        """Whether a statement runs before the loop of its function that holds the backward: it is no part of a step."""
-        for backward in self.forward.backwards:
-            if backward.function is self.flow.function(statement):
-                loop = next(reversed([*blocks.loops(self.tree, backward.node)]), None)
-                if (
-                    loop is None
-                    or loop is statement
-                    or self.tree.contains(loop, statement)
-                    or self.tree.contains(statement, loop)
-                ):
-                    return False
-        return any(b.function is self.flow.function(statement) for b in self.forward.backwards)
+        """Whether a statement runs before the loop of its function that leads to the backward: no part of a step."""
+        leading = [node for backward in self.forward.backwards for node in self._leading(statement, backward)]
+        for node in leading:
+            loop = next(reversed([*blocks.loops(self.tree, node)]), None)
+            if (
+                loop is None
+                or loop is statement
+                or self.tree.contains(loop, statement)
+                or self.tree.contains(statement, loop)
+            ):
+                return False
+        return bool(leading)
+
+    def _leading(self, statement: cst.CSTNode, backward: Backward) -> list[cst.CSTNode]:
+        """The backward, or the calls that lead to it, in the function of a statement."""
+        home = self.flow.function(statement)
+        if backward.function is home:
+            return [backward.node]
+        calls = [(call, self.flow.callee(call)) for call in self.flow.calls_in[home]]
+        return [c for c, f in calls if f is not None and backward.function in (f, *self.flow.reachable(f))]
 
     def _all_computes(self, statement: cst.BaseCompoundStatement) -> bool:
         small = (n for n in self.flow.inside(statement) if isinstance(n, cst.BaseSmallStatement))
