@@ -161,6 +161,18 @@ for x in range(3):
         assert "scaler.scale(" in (tmp_path / "train.py").read_text("utf-8")
         assert (tmp_path / "nets.py").read_text("utf-8") == library
 
+    def test_what_is_old_there_is_its_own_business(self, tmp_path: Path) -> None:
+        old = "def build():\n    with autocast():\n        return torch.nn.Linear(2, 1)\n"
+        train = "from torch.cuda.amp import autocast\n" + self.READ.format("loss.mean().backward()")
+        train = train.replace("    loss = model(x)\n", "    with autocast():\n        loss = model(x)\n")
+        (tmp_path / "train.py").write_text(train.replace("from accelerate import Accelerator\n", ""), "utf-8")
+        (tmp_path / "nets.py").write_text("import torch\nfrom torch.cuda.amp import autocast\n" + old, "utf-8")
+        (tmp_path / "other.py").write_text("from nets import build\nbuild()\n", "utf-8")
+        report = check([tmp_path], Run(mode=Mode.WRITE))
+        assert "AMP904" not in [d.code for file in report.files for d in file.diagnostics]
+        for name in ("train.py", "nets.py"):
+            assert "torch.autocast(" in (tmp_path / name).read_text("utf-8")
+
 
 class TestWriting:
     def test_all_files_are_written(self, project: Path) -> None:

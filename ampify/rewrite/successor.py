@@ -59,7 +59,7 @@ def replace(use: ApiUse, successor: Successor, code: str) -> Fix | None:
     """Replace ``use`` and those it cannot be parted from, and drop the import that nobody needs then."""
     if use.conditional or (own := _edits(use, successor)) is None:
         return None
-    group = [use] if _stands_alone(use) else [other for other in use.all if successor.succeeds(other)]
+    group = [use] if _stands_alone(use) else [other for other in _beside(use) if successor.succeeds(other)]
     ignores = find_ignores(use.tree.source.text)
     edits = {use: own}
     for other in group:
@@ -70,6 +70,12 @@ def replace(use: ApiUse, successor: Successor, code: str) -> Fix | None:
         return None
     every = [*(edit for changed in edits.values() for edit in changed), *_dropped(edits)]
     return Fix(f"Replace by `{successor.new[0]}`", tuple(dict.fromkeys(every)))
+
+
+def _beside(use: ApiUse) -> Iterator[ApiUse]:
+    """The references of the same file: an import is its own, and other files may be there to be read only."""
+    home = use.tree.module(use.node)
+    return (other for other in use.all if use.tree.module(other.node) is home)
 
 
 def named(arguments: Sequence[Argument], parameters: Sequence[str]) -> tuple[Edit, ...] | None:
