@@ -9,7 +9,8 @@ from pathlib import Path
 import libcst as cst
 import pytest
 
-from ampify.model.flow import Flow, How
+from ampify.model.definitions import How
+from ampify.model.flow import Flow
 from ampify.model.options import Options
 from ampify.syntax.blocks import bodies
 from ampify.syntax.plain import kids, nodes

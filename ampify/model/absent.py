@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import libcst as cst
 
-from ampify.model.flow import How
+from ampify.model.definitions import How
 from ampify.model.step import Code
 from ampify.syntax import blocks
 from ampify.syntax.walk import walk

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import libcst as cst
 
-from ampify.model.flow import Definition, How, Place
+from ampify.model.definitions import Definition, How, Place
 from ampify.model.forward import Forward
 from ampify.model.grad_mode import gradless
 from ampify.model.step import Backward, TrainingStep

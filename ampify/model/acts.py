@@ -8,7 +8,7 @@ from functools import cached_property
 import libcst as cst
 
 from ampify.model import vocabulary as words
-from ampify.model.flow import How, Place
+from ampify.model.definitions import How, Place
 from ampify.model.frameworks import Framework, given_loss
 from ampify.model.gradients import Gradients
 from ampify.model.roles import Role

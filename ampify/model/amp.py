@@ -6,7 +6,7 @@ By binding and by flow through the calls of the file, never by spelling alone: s
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import cached_property
@@ -14,7 +14,7 @@ from functools import cached_property
 import libcst as cst
 
 from ampify.syntax.blocks import class_of, function_of, method_class
-from ampify.syntax.names import Binding, Bound
+from ampify.syntax.names import Bound
 from ampify.syntax.tree import Tree
 from ampify.syntax.walk import dotted, is_none, walk
 
@@ -414,7 +414,7 @@ class AmpFacts:
 
     def callees(self, call: cst.Call) -> Iterator[cst.FunctionDef]:
         """The functions at hand that a call may reach."""
-        bindings = self._bindings(call.func)
+        bindings = self.tree.names.bindings(call.func)
         match call.func:
             case cst.Name() | cst.Attribute() if bindings:
                 for binding in bindings:
@@ -447,15 +447,8 @@ class AmpFacts:
         return owner
 
     def _base(self, owner: cst.ClassDef) -> cst.ClassDef | None:
-        bindings = (binding for arg in owner.bases for binding in self._bindings(arg.value))
+        bindings = (binding for arg in owner.bases for binding in self.tree.names.bindings(arg.value))
         return next((b.node for b in bindings if isinstance(b.node, cst.ClassDef)), None)
-
-    def _bindings(self, node: cst.CSTNode) -> Sequence[Binding]:
-        """What binds a name, or what a chain of names leads to in another file at hand."""
-        match self.tree.names.origin(node):
-            case (home, (name,)):
-                return home.lookup(name)
-        return self.tree.names.scope[node].lookup(node.value) if isinstance(node, cst.Name) else ()
 
     def _received(self, call: cst.Call, function: cst.FunctionDef) -> Iterator[tuple[cst.Arg, cst.Param]]:
         """The arguments of a call with the parameters that they are for."""

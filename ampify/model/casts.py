@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import libcst as cst
 
 from ampify.model import vocabulary as words
-from ampify.model.flow import Definition, How, Place
+from ampify.model.definitions import Definition, How, Place
 from ampify.model.regions import region_of
 from ampify.model.roles import Role
 from ampify.model.step import Backward, Code, FileModel, TrainingStep

@@ -9,7 +9,7 @@ from enum import Enum
 import libcst as cst
 
 from ampify.model import operators
-from ampify.model.flow import How
+from ampify.model.definitions import How
 from ampify.model.step import Code, FileModel
 from ampify.model.uses import ApiUse, Argument, Value
 from ampify.source.text import Span

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator
 import libcst as cst
 
 from ampify.model.absent import may_be_none
+from ampify.model.definitions import How
 from ampify.model.device_types import is_device
 from ampify.model.flags import Flags, bound_at
-from ampify.model.flow import Flow, How
+from ampify.model.flow import Flow
 from ampify.model.makers import Makers
 from ampify.model.roles import Role, Roles
 from ampify.model.step import Code, Device

@@ -16,7 +16,8 @@ import libcst as cst
 
 from ampify.model import operators, records
 from ampify.model import vocabulary as words
-from ampify.model.flow import Definition, Flow, How
+from ampify.model.definitions import Definition, How
+from ampify.model.flow import Flow
 from ampify.model.makers import Makers, held
 from ampify.model.operators import POLICIES
 from ampify.model.roles import Role

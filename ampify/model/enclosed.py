@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import libcst as cst
 
 from ampify.model.contexts import Region, disabled, keeps_casts
-from ampify.model.flow import Place
+from ampify.model.definitions import Place
 from ampify.model.grad_mode import gradless
 from ampify.model.origins import Origins, related
 from ampify.model.regions import region_of, tail_of

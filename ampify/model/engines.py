@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import libcst as cst
 
 from ampify.model.acts import Acts
-from ampify.model.flow import Place
+from ampify.model.definitions import Place
 from ampify.model.islands import Islands
 from ampify.model.origins import Origins, related
 from ampify.model.step import Act, Obstacle, OptimizerStep

@@ -14,7 +14,7 @@ import libcst as cst
 
 from ampify.model import vocabulary as words
 from ampify.model.acts import Acts
-from ampify.model.flow import Place
+from ampify.model.definitions import Place
 from ampify.model.forward import Forward
 from ampify.model.grad_mode import gradless
 from ampify.model.origins import Origins

@@ -7,7 +7,7 @@ from enum import Enum, auto
 
 import libcst as cst
 
-from ampify.model.flow import Place
+from ampify.model.definitions import Place
 from ampify.model.step import Act, OptimizerStep
 
 

@@ -9,7 +9,8 @@ import libcst as cst
 
 from ampify.model.acts import Acts
 from ampify.model.amp import AmpFacts
-from ampify.model.flow import Flow, Place, params
+from ampify.model.definitions import Place
+from ampify.model.flow import Flow, params
 from ampify.model.forward import Forward
 from ampify.model.frameworks import Frameworks, find_frameworks
 from ampify.model.half_losses import arrays, averaged

@@ -13,7 +13,8 @@ from functools import cached_property
 import libcst as cst
 
 from ampify.model import vocabulary as words
-from ampify.model.flow import Definition, Flow, How, Place
+from ampify.model.definitions import Definition, How, Place
+from ampify.model.flow import Flow
 from ampify.model.options import Option, Options
 from ampify.model.step import Code
 from ampify.syntax import blocks

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from enum import Enum, auto
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import libcst as cst
 
+from ampify.model.definitions import Definition, How, Place
 from ampify.syntax import blocks
 from ampify.syntax.blocks import Function
 from ampify.syntax.names import Bound, Scope
@@ -20,50 +19,6 @@ if TYPE_CHECKING:
     from ampify.model.values import Handed, Values
 
 MUTATORS = {"append", "extend", "insert", "add", "update", "appendleft", "put", "push", "setdefault", "add_", "sub_"}
-
-
-class Place(NamedTuple):
-    """Where a value is kept: a name of a scope, or an attribute of the instances of a class (``self.x``).
-
-    Further attributes and subscripts follow in ``path``; a subscript that is not a constant is ``[*]``.
-    """
-
-    root: Scope | cst.ClassDef
-    path: tuple[str, ...]
-
-    def touches(self, other: Place) -> bool:
-        """Whether writing one may change what is read from the other."""
-        n = min(len(self.path), len(other.path))
-        return self.root is other.root and self.path[:n] == other.path[:n]
-
-
-class How(Enum):
-    """How a definition gives its place a value."""
-
-    ASSIGN = auto()
-    UNPACK = auto()
-    ITERATE = auto()
-    PARAM = auto()
-    CHANGE = auto()
-    """In place: ``x += …``, ``x[k] = …``, ``x.append(…)``."""
-    OTHER = auto()
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Definition:
-    """One statement (or parameter) that gives ``place`` a value made from ``value``."""
-
-    place: Place
-    how: How
-    node: cst.CSTNode
-    """The statement; a `cst.Param` for parameters."""
-    value: cst.BaseExpression | None
-    function: Function
-
-    def gives(self, place: Place) -> bool:
-        """Whether ``place`` has a new value after this, whatever it had before."""
-        whole = self.place.root is place.root and self.place.path == place.path[: len(self.place.path)]
-        return whole and self.how in (How.ASSIGN, How.UNPACK, How.ITERATE)
 
 
 _DEFINES = Kinds(cst.Assign, cst.AnnAssign, cst.NamedExpr, cst.AugAssign, cst.For, cst.With, cst.Param, cst.Call)
@@ -164,11 +119,7 @@ class Flow:
         return self._named[node]
 
     def _stands_for(self, node: cst.CSTNode) -> cst.FunctionDef | cst.ClassDef | None:
-        if (origin := self.names.origin(node)) is not None and len(origin[1]) == 1:
-            bindings = origin[0].lookup(origin[1][0])
-        else:
-            bindings = self.names.scope[node].lookup(node.value) if isinstance(node, cst.Name) else []
-        match bindings:
+        match self.names.bindings(node):
             case [binding] if isinstance(binding.node, cst.FunctionDef | cst.ClassDef):
                 return binding.node
         return None

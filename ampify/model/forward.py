@@ -15,7 +15,8 @@ import libcst as cst
 from ampify.model import records
 from ampify.model import vocabulary as words
 from ampify.model.acts import Acts
-from ampify.model.flow import Definition, How, Place, operands
+from ampify.model.definitions import Definition, How, Place
+from ampify.model.flow import operands
 from ampify.model.islands import Islands
 from ampify.model.roles import Role
 from ampify.model.runs import Runs

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import libcst as cst
 
-from ampify.model.flow import Definition, Flow, How, Place, params
+from ampify.model.definitions import Definition, How, Place
+from ampify.model.flow import Flow, params
 from ampify.model.instances import Instances
 from ampify.source.text import Span
 from ampify.syntax import blocks

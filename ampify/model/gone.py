@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import libcst as cst
 
+from ampify.model.definitions import Definition, How
 from ampify.model.dtypes import unpacked
-from ampify.model.flow import Definition, Flow, How
+from ampify.model.flow import Flow
 from ampify.model.makers import Makers
 from ampify.model.roles import Role, Roles
 from ampify.syntax import blocks

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import libcst as cst
 
 from ampify.model import vocabulary as words
-from ampify.model.flow import Flow, How, Place
+from ampify.model.definitions import How, Place
+from ampify.model.flow import Flow
 from ampify.syntax.walk import arguments, walk
 
 _HARMLESS = {"outputs", "inputs", "retain_graph", "allow_unused", "materialize_grads", "grad_outputs"}

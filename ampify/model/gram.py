@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import libcst as cst
 
-from ampify.model.flow import Flow, How, Place
+from ampify.model.definitions import How, Place
+from ampify.model.flow import Flow
 from ampify.syntax.walk import arguments
 
 _PRODUCTS = {"mm", "bmm", "matmul"}

@@ -8,7 +8,7 @@ from enum import Enum, auto
 
 import libcst as cst
 
-from ampify.model.flow import How
+from ampify.model.definitions import How
 from ampify.model.precision import asks_for_precision, names_in, outcomes_around
 from ampify.model.step import Code
 from ampify.syntax import blocks

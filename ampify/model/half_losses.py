@@ -1,6 +1,6 @@
-"""Losses that are means of half-precision values, or sums of them behind a region.
+"""Losses that are means of half-precision values, and sums and arrays of them behind a region.
 
-Autocast leaves `mean` in the dtype of what it is given, and outside of it `sum` stays in half as well.
+Autocast leaves `mean` in the dtype of what it is given; outside of it `sum` and `numpy` do so as well.
 
 A loss in float16 has a gradient in float16, and the usual first loss scale of 65536 is beyond it. The mean of values in
 float32 is in float32, and each value gets its share of the gradient alone.
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
+from ampify.model.definitions import How
 from ampify.model.dtypes import Dtype, Dtypes
-from ampify.model.flow import How
 from ampify.model.operators import KEEPING
 from ampify.syntax import blocks
 

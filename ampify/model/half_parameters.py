@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import libcst as cst
 
-from ampify.model.flow import Place
+from ampify.model.definitions import Place
 from ampify.model.step import Code, OptimizerStep, TrainingStep
 from ampify.model.switches import Switches
 from ampify.syntax import blocks

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import libcst as cst
 
 from ampify.model.casts import HalfCast, casts, half_cast, makers, places
-from ampify.model.flow import Place
+from ampify.model.definitions import Place
 from ampify.model.literals import number
 from ampify.model.roles import Role
 from ampify.model.step import Backward, Code, FileModel, OptimizerStep, TrainingStep

@@ -16,8 +16,8 @@ import libcst as cst
 
 from ampify.model import gram, libraries, operators, sparse
 from ampify.model import vocabulary as words
+from ampify.model.definitions import How, Place
 from ampify.model.dtypes import Dtypes
-from ampify.model.flow import How, Place
 from ampify.model.forward import Forward
 from ampify.model.makers import Makers
 from ampify.model.roles import Role

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import libcst as cst
 
 from ampify.model import vocabulary as words
-from ampify.model.flow import Place
+from ampify.model.definitions import Place
 from ampify.model.grad_mode import gradless, switches_off
 from ampify.model.origins import Origins, related
 from ampify.model.roles import Role

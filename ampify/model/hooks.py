@@ -8,7 +8,7 @@ import libcst as cst
 
 from ampify.model import vocabulary as words
 from ampify.model.acts import Acts
-from ampify.model.flow import How, Place
+from ampify.model.definitions import How, Place
 from ampify.model.forward import Forward
 from ampify.model.origins import Origins, related
 from ampify.model.roles import Role

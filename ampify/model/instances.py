@@ -8,7 +8,8 @@ import libcst as cst
 
 from ampify.model import records
 from ampify.model import vocabulary as words
-from ampify.model.flow import Definition, Flow, How, Place
+from ampify.model.definitions import Definition, How, Place
+from ampify.model.flow import Flow
 
 
 class Instances:

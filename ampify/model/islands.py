@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import libcst as cst
 
 from ampify.model import vocabulary as words
-from ampify.model.flow import How, Place, params
+from ampify.model.definitions import How, Place
+from ampify.model.flow import params
 from ampify.model.probabilities import Probabilities, Source, Unseen, logged
 from ampify.model.roles import Role
 from ampify.model.step import Hoist, Obstacle

@@ -10,7 +10,7 @@ import libcst as cst
 from ampify.model import operators
 from ampify.model import vocabulary as words
 from ampify.model.casts import half_cast, makers
-from ampify.model.flow import How
+from ampify.model.definitions import How
 from ampify.model.roles import Role
 from ampify.model.step import Backward, Code, FileModel
 from ampify.syntax import blocks

@@ -7,7 +7,8 @@ from contextlib import suppress
 
 import libcst as cst
 
-from ampify.model.flow import Definition, Flow, How
+from ampify.model.definitions import Definition, How
+from ampify.model.flow import Flow
 
 _DEEP = 3
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import libcst as cst
 
-from ampify.model.flow import How
+from ampify.model.definitions import How
 from ampify.model.half_choices import Choice, Facts, Half, choices, comes_out, reached_with, settled
 from ampify.model.regions import region_of
 from ampify.model.roles import Role

@@ -16,8 +16,8 @@ import libcst as cst
 
 from ampify.model import operators
 from ampify.model.casts import casts, makers
+from ampify.model.definitions import Definition, How, Place
 from ampify.model.dtypes import Dtype, Dtypes
-from ampify.model.flow import Definition, How, Place
 from ampify.model.forward import Forward
 from ampify.model.literals import number
 from ampify.model.roles import Role

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import libcst as cst
 
 from ampify.model import vocabulary as words
-from ampify.model.flow import Flow, How
+from ampify.model.definitions import How
+from ampify.model.flow import Flow
 from ampify.model.roles import Roles
 from ampify.syntax.walk import is_none
 

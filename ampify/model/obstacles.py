@@ -12,9 +12,9 @@ import libcst as cst
 from ampify.model import gone, unlowered
 from ampify.model import vocabulary as words
 from ampify.model.acts import Acts
+from ampify.model.definitions import Place
 from ampify.model.devices import accelerated, stays_on_cpu
 from ampify.model.engines import engine_obstacles
-from ampify.model.flow import Place
 from ampify.model.forward import Forward
 from ampify.model.grad_mode import gradless
 from ampify.model.hazards import Hazards

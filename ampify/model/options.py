@@ -12,7 +12,8 @@ from functools import cached_property
 import libcst as cst
 
 from ampify.model import vocabulary as words
-from ampify.model.flow import Flow, How, Place, params
+from ampify.model.definitions import How, Place
+from ampify.model.flow import Flow, params
 from ampify.syntax import blocks
 from ampify.syntax.walk import keyword, walk
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import libcst as cst
 
-from ampify.model.flow import Definition, How, Place
+from ampify.model.definitions import Definition, How, Place
 from ampify.model.step import Code
 from ampify.syntax.walk import is_none
 

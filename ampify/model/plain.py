@@ -5,7 +5,7 @@ from __future__ import annotations
 import libcst as cst
 
 from ampify.model import vocabulary as words
-from ampify.model.flow import How, Place
+from ampify.model.definitions import How, Place
 from ampify.model.step import Code
 from ampify.syntax.walk import walk
 

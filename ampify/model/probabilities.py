@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import libcst as cst
 
 from ampify.model import vocabulary as words
-from ampify.model.flow import Flow, How, Place
+from ampify.model.definitions import How, Place
+from ampify.model.flow import Flow
 from ampify.syntax import blocks
 
 if TYPE_CHECKING:

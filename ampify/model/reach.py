@@ -9,7 +9,8 @@ import libcst as cst
 
 from ampify.model import records
 from ampify.model import vocabulary as words
-from ampify.model.flow import Definition, Flow, How, Place, params, unwrapped
+from ampify.model.definitions import Definition, How, Place
+from ampify.model.flow import Flow, params, unwrapped
 from ampify.model.roles import Role
 from ampify.model.step import Code, Home, Obstacle, Reach
 from ampify.syntax import blocks

@@ -13,7 +13,8 @@ import libcst as cst
 
 from ampify.model import records
 from ampify.model import vocabulary as words
-from ampify.model.flow import Definition, Flow, How, Place
+from ampify.model.definitions import Definition, How, Place
+from ampify.model.flow import Flow
 from ampify.model.instances import Instances
 from ampify.syntax.names import Bound
 from ampify.syntax.walk import arguments, dotted, is_none, keyword

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import libcst as cst
 
-from ampify.model.flow import Definition, How
+from ampify.model.definitions import Definition, How
 from ampify.model.half_choices import Half
 from ampify.model.loss_regions import computes_in, regions_behind, sources
 from ampify.model.step import Backward, Code, FileModel, InnerGradient, TrainingStep

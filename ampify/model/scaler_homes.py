@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import libcst as cst
 
-from ampify.model.flow import Definition, How, Place
+from ampify.model.definitions import Definition, How, Place
 from ampify.model.origins import Origins, related
 from ampify.model.step import Backward, Code, FileModel, OptimizerStep, TrainingStep
 from ampify.model.switches import Switches

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import libcst as cst
 
-from ampify.model.flow import How
+from ampify.model.definitions import How
 from ampify.model.origins import Origins, related
 from ampify.model.step import Code, FileModel
 from ampify.syntax import blocks

@@ -9,7 +9,7 @@ from enum import Enum, auto
 import libcst as cst
 
 from ampify.model import vocabulary as words
-from ampify.model.flow import How
+from ampify.model.definitions import How
 from ampify.model.roles import Role
 from ampify.model.step import Code, FileModel, GradientUse, TrainingStep
 from ampify.model.switches import Switches

@@ -8,8 +8,8 @@ from functools import cached_property
 
 import libcst as cst
 
+from ampify.model.definitions import Definition, How, Place
 from ampify.model.events import Clear, Discarded, Event, Hidden, Leave, Optimizer
-from ampify.model.flow import Definition, How, Place
 from ampify.model.grad_mode import gradless
 from ampify.model.origins import Origins, related
 from ampify.model.roles import Role

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import libcst as cst
 
 from ampify.model import vocabulary as words
-from ampify.model.flow import How, Place
+from ampify.model.definitions import How, Place
 from ampify.model.origins import Origins, related
 from ampify.model.roles import Role
 from ampify.model.step import Code, OptimizerStep, TrainingStep, Update

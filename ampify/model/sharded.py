@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import libcst as cst
 
-from ampify.model.flow import Place
+from ampify.model.definitions import Place
 from ampify.model.origins import Origins, related
 from ampify.model.roles import Role
 from ampify.model.scaler_objects import makers_of

@@ -12,7 +12,8 @@ from collections.abc import Collection
 
 import libcst as cst
 
-from ampify.model.flow import Flow, How
+from ampify.model.definitions import How
+from ampify.model.flow import Flow
 
 COO, OTHER = "COO", "compressed"
 """Layouts of sparse tensors."""

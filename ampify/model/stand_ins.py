@@ -34,18 +34,11 @@ def refused(model: FileModel) -> Iterator[Refused]:
     """The calls of names that may be AMP's or a stand-in's, with arguments that the stand-in has no parameters for."""
     code = model.code
     for call in code.flow.calls:
-        bindings = _bindings(code, call.func)
+        bindings = code.tree.names.bindings(call.func)
         if len(bindings) > 1 and any(_is_amp(code, b) for b in bindings) and not _sure_of_amp(code, call, bindings):
             for stand_in in (b.node for b in bindings if isinstance(b.node, StandIn)):
                 if (why := _refusal(code, stand_in, call)) is not None:
                     yield Refused(call, stand_in, why)
-
-
-def _bindings(code: Code, func: cst.BaseExpression) -> list[Binding]:
-    """What binds the name that is called, here or in another file at hand."""
-    if (origin := code.tree.names.origin(func)) is not None and len(origin[1]) == 1:
-        return origin[0].lookup(origin[1][0])
-    return code.tree.names.scope[func].lookup(func.value) if isinstance(func, cst.Name) else []
 
 
 def _is_amp(code: Code, binding: Binding) -> bool:

@@ -17,8 +17,9 @@ from ampify.syntax.walk import walk
 if TYPE_CHECKING:
     from ampify.model.acts import Acts
     from ampify.model.amp import AmpFacts
+    from ampify.model.definitions import Place
     from ampify.model.flags import Flag
-    from ampify.model.flow import Flow, Place
+    from ampify.model.flow import Flow
     from ampify.model.frameworks import Framework, Frameworks
     from ampify.model.graph import Graph
     from ampify.model.lowered import Lowered

@@ -10,7 +10,7 @@ import libcst as cst
 from ampify.model import operators
 from ampify.model import vocabulary as words
 from ampify.model.casts import makers
-from ampify.model.flow import How
+from ampify.model.definitions import How
 from ampify.model.lowered import Under
 from ampify.model.roles import Role
 from ampify.model.step import Code, FileModel

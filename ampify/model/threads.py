@@ -9,7 +9,7 @@ import libcst as cst
 
 from ampify.model.acts import Acts
 from ampify.model.contexts import casts, makers, options
-from ampify.model.flow import Place
+from ampify.model.definitions import Place
 from ampify.model.forward import Forward
 from ampify.model.regions import region_of
 from ampify.model.roles import Role

@@ -12,7 +12,8 @@ from functools import cached_property
 
 import libcst as cst
 
-from ampify.model.flow import MUTATORS, Definition, Flow, How, Place
+from ampify.model.definitions import Definition, How, Place
+from ampify.model.flow import MUTATORS, Flow
 from ampify.syntax.walk import is_none
 
 _PARTIAL = "functools.partial"

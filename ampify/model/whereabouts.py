@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import libcst as cst
 
 from ampify.model.contexts import casts, disabled, makers
-from ampify.model.flow import Definition, How
+from ampify.model.definitions import Definition, How
 from ampify.model.roles import Role
 from ampify.model.step import Code, FileModel
 from ampify.syntax.walk import keyword

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import libcst as cst
 
+from ampify.model.definitions import How
 from ampify.model.devices import Devices
 from ampify.model.evaluation import Evaluation
-from ampify.model.flow import How
 from ampify.model.step import Code, FileModel
 from ampify.rewrite import edit
 from ampify.rewrite.prove import SameErasure

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import libcst as cst
 
-from ampify.model.flow import How, Place
+from ampify.model.definitions import How, Place
 from ampify.model.leftovers import added_to_spent
 from ampify.model.origins import Origins, related
 from ampify.model.step import Act, Backward, GradientUse, OptimizerStep, TrainingStep

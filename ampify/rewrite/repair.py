@@ -8,8 +8,8 @@ import libcst as cst
 
 from ampify.model.casts import HalfCast, stands_alone
 from ampify.model.constants import Overflow
+from ampify.model.definitions import Definition, How
 from ampify.model.enclosed import Stale
-from ampify.model.flow import Definition, How
 from ampify.model.leaving import LogOfSoftmax
 from ampify.model.regions import Inside, UnsafeLoss
 from ampify.model.schedules import Ahead

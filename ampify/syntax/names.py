@@ -136,6 +136,13 @@ class Names:
             elif follow and binding.value is not None and (alias := dotted(binding.value)) and alias[0] != root:
                 yield from self._paths(self.scope[binding.value], (*alias, *rest), follow=False)
 
+    def bindings(self, node: cst.CSTNode) -> list[Binding]:
+        """What binds a name, here or in another file at hand, or what a chain of names leads to there."""
+        match self.origin(node):
+            case (home, (name,)):
+                return home.lookup(name)
+        return self.scope[node].lookup(node.value) if isinstance(node, cst.Name) else []
+
     def origin(self, node: cst.CSTNode) -> Origin | None:
         """Where in another module at hand a chain of names comes from, if it can only be that place."""
         if len(self._tops) == 1:
