@@ -12,7 +12,7 @@ import torch
 from execution import run
 
 from ampify.config import Settings
-from ampify.engine import check_text
+from ampify.engine import check_text, fix_text
 from ampify.model.acts import Acts
 from ampify.model.dtypes import Dtype, Dtypes
 from ampify.model.find import read
@@ -160,8 +160,10 @@ def test_what_rests_on_the_policies_of_cuda_is_refused_on_the_cpu():
 @pytest.mark.parametrize(
     ("attention", "code"),
     [
-        ("self.q(x).masked_fill(mask, -1e9)", "AMP021"),
-        ("self.q(x).masked_fill(mask, float('-1e9'))", "AMP021"),
+        ("self.q(x).masked_fill_(mask, -1e9)", "AMP021"),
+        ("unseen(self.q(x)).masked_fill(mask, float('-1e9'))", "AMP021"),
+        ("self.q(x).masked_fill(mask, -1e9)", "AMP001"),
+        ("torch.where(mask, self.q(x), -1e9)", "AMP001"),
         ("self.q(x).masked_fill(mask, float('-inf'))", "AMP001"),
         ("self.q(x).float().masked_fill(mask, -1e9)", "AMP001"),
         ("self.q(x).log_softmax(-1).masked_fill(mask, -1e9)", "AMP001"),
@@ -186,6 +188,67 @@ opt = torch.optim.SGD(net.parameters(), lr=0.1)
 for x, mask in loader:
     opt.zero_grad()
     loss = net(x.cuda(), mask.cuda()).sum()
+    loss.backward()
+    opt.step()
+"""
+    assert [d.code for d in check_text(text, Settings())] == [code]
+
+
+def test_what_is_filled_beyond_half_precision_is_made_float32_first():
+    text = """\
+import torch
+from torch import nn
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.q = nn.Linear(4, 4)
+
+    def forward(self, x, mask):
+        scores = self.q(x)
+        return scores.masked_fill(mask, -1e9).softmax(-1)
+
+net = Attention().cuda()
+opt = torch.optim.SGD(net.parameters(), lr=0.1)
+for x, mask in loader:
+    opt.zero_grad()
+    loss = net(x.cuda(), mask.cuda()).sum()
+    loss.backward()
+    opt.step()
+"""
+    fixed, _ = fix_text(text, Settings())
+    assert "return scores.float().masked_fill(mask, -1e9).softmax(-1)" in fixed
+    assert "scores.masked_fill" in fix_text(text, replace(Settings(), dtype="bfloat16"))[0]
+    scope = {}
+    exec(fixed.partition("net =")[0], scope)
+    net, mask = scope["Attention"](), torch.tensor([True, False, False, False])
+    with torch.autocast("cpu", dtype=torch.float16):
+        assert net(torch.ones(4), mask)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ("return src.new_zeros(3, 4).scatter_add_(0, index, src)", "AMP001"),
+        ("out = torch.zeros_like(src)\n    return out.scatter_add_(0, index, src.view(-1, 4))", "AMP001"),
+        ("fill = torch.full((3, 4), 0.0, dtype=src.dtype)\n    return fill.scatter_add(0, index, src)", "AMP001"),
+        ("return torch.zeros(3, 4).scatter_add_(0, index, src)", "AMP021"),
+        ("out = src.new_zeros(3, 4)\n    src = src.softmax(-1)\n    return out.scatter_add_(0, index, src)", "AMP021"),
+    ],
+)
+def test_a_tensor_of_the_dtype_of_another_goes_with_it_in_either(body: str, code: str):
+    text = f"""\
+import torch
+from torch import nn
+
+def gathered(src, index):
+    {body}
+
+net = nn.Linear(4, 4).cuda()
+opt = torch.optim.SGD(net.parameters(), lr=0.1)
+for x, index in loader:
+    opt.zero_grad()
+    loss = (gathered(net(x.cuda()), index) + gathered(x.cuda(), index)).sum()
     loss.backward()
     opt.step()
 """

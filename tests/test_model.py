@@ -258,7 +258,7 @@ class Attention(nn.Module):
         self.q = nn.Linear(4, 4)
 
     def forward(self, x, mask):
-        return self.q(x).masked_fill(mask, -1e9).softmax(-1)
+        return self.q(x).masked_fill_(mask, -1e9).softmax(-1)
 
 net = Attention().to(device)
 opt = torch.optim.SGD(net.parameters(), lr=0.1)

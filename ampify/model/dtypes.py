@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
-from ampify.model import operators, records
+from ampify.model import fills, operators, records
 from ampify.model import vocabulary as words
 from ampify.model.definitions import Definition, How
 from ampify.model.flow import Flow
@@ -118,8 +118,34 @@ class Dtypes:
 
     def agree(self, nodes: Iterable[cst.BaseExpression]) -> bool:
         """Whether values that had one dtype without autocast surely have one with it."""
-        found = [self.of(node) for node in nodes]
-        return all(found) and len(frozenset().union(*found) - _WHOLE) <= 1
+        given = [*nodes]
+        found = [self.of(node) for node in given]
+        if all(found) and len(frozenset().union(*found) - _WHOLE) <= 1:
+            return True
+        sources = {self._source(node) for node in given}
+        return len(sources) == 1 and None not in sources
+
+    def _source(self, node: cst.CSTNode, depth: int = _DEEP) -> Definition | None:
+        """The one definition of which a value has the dtype, whatever that is: of ``x.new_zeros(3)`` that of ``x``."""
+        if (alike := self._alike(node)) is not None:
+            return self._source(alike, depth - 1) if depth else None
+        place = self.flow.place(node)
+        reaching = [*self.flow.reaching(place, blocks.small_statement_of(self.tree, node))] if place is not None else []
+        one = len({d.node for d in reaching}) == 1 and (len(reaching) == 1 or reaching[0].how is How.PARAM)
+        made = reaching[0].value if one and reaching[0].how is How.ASSIGN and depth else None
+        return (self._source(made, depth - 1) if isinstance(made, cst.Call) else None) or (reaching[0] if one else None)
+
+    def _alike(self, node: cst.CSTNode) -> cst.BaseExpression | None:
+        """The value whose dtype a call gives to what it makes: ``x`` of ``x.new_zeros(3)`` and ``zeros_like(x)``."""
+        match node:
+            case cst.Call(func=cst.Attribute(value=receiver, attr=cst.Name(value=name)) as func, args=given):
+                if (dtype := keyword(node, "dtype")) is not None:
+                    return dtype.value if isinstance(dtype, cst.Attribute) and dtype.attr.value == "dtype" else None
+                if self.flow.names.imported(func):
+                    return given[0].value if given and name.endswith("_like") else None
+                kept = name.startswith("new_") or name in operators.KEEPING or _changing(name)
+                return receiver if kept else None
+        return None
 
     def low(self, node: cst.CSTNode) -> bool:
         """Whether a node may run under autocast."""
@@ -338,7 +364,7 @@ class Dtypes:
         if name == "type_as" and call.args:
             return self._value(call.args[0].value, frame)
         alike = name.startswith("new_") or name in operators.DRAWN_FROM | operators.HOLDING
-        if alike or (name.endswith("_") and not name.startswith("_")):
+        if alike or _changing(name):
             return self._value(receiver, frame)
         return self._operator(call, name, [receiver, *arguments(call)], frame, low)
 
@@ -346,6 +372,9 @@ class Dtypes:
         self, call: cst.Call, name: str, given: list[cst.BaseExpression], frame: Frame | None, low: bool
     ) -> Found:
         """What an operator makes of its operands: autocast's policy first, then its own nature."""
+        overfills = name in fills.COPYING and fills.overfills(self.flow, call)
+        if overfills and self._all(fills.tensors(self.flow, call), frame) == _HALF:
+            return _FLOAT  # what it fills is made float32 first
         own = operators.COMPOSED.get(name, name)
         listed = own in POLICIES["cuda"].half | POLICIES["cuda"].float32
         if low and own in self._policies.float32:
@@ -504,6 +533,11 @@ def unpacked(flow: Flow, d: Definition) -> int | None:
     if not isinstance(target, cst.Tuple | cst.List) or any(isinstance(e, cst.StarredElement) for e in target.elements):
         return None
     return next((i for i, e in enumerate(target.elements) if flow.place(e.value) == d.place), None)
+
+
+def _changing(method: str) -> bool:
+    """Whether a method changes its tensor in place, and gives it back."""
+    return method.endswith("_") and not method.startswith("_")
 
 
 def _in_place(statement: cst.CSTNode) -> bool:

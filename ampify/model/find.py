@@ -265,9 +265,10 @@ def _describe(acts: Acts, group: list[Act]) -> TrainingStep:
     reach = reaching.solve(
         [(a.optimizer, a.function) for a in steps], [*needing, *inner], [c.function for c in checkpoints]
     )
-    floats = tuple(dict.fromkeys([*forward.islands.floats(), *averaged(forward), *arrays(forward)]))
+    floats = dict.fromkeys([*forward.islands.floats(), *averaged(forward), *arrays(forward)])
+    filled = dict.fromkeys(n for n in forward.running.filled() if n not in floats)
     return TrainingStep(
-        code, acts, every, forward.runs.found, floats,
+        code, acts, every, forward.runs.found, tuple(floats), tuple(filled),
         tuple(s.sequential for s in probable if s.sequential is not None), reach, checkpoints,
         (*obstacles, *reaching.obstacles), _mixed(code, every, forward),
     )  # fmt: skip

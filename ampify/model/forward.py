@@ -19,6 +19,7 @@ from ampify.model.definitions import Definition, How, Place
 from ampify.model.flow import operands
 from ampify.model.islands import Islands
 from ampify.model.roles import Role
+from ampify.model.running import Running
 from ampify.model.runs import Runs
 from ampify.model.step import Backward, Obstacle
 from ampify.syntax import blocks
@@ -276,13 +277,13 @@ class Forward:
 
     def runs_module(self, call: cst.Call) -> bool:
         """Whether a call runs the forward of a module, itself or in a helper that is given or sees one."""
-        if call not in self._running:
-            self._running[call] = False  # recursion ends here
-            self._running[call] = self._runs_module(call)
-        return self._running[call]
+        if call not in self._modules_run:
+            self._modules_run[call] = False  # recursion ends here
+            self._modules_run[call] = self._runs_module(call)
+        return self._modules_run[call]
 
     @cached_property
-    def _running(self) -> dict[cst.Call, bool]:
+    def _modules_run(self) -> dict[cst.Call, bool]:
         return {}
 
     def _runs_module(self, call: cst.Call) -> bool:
@@ -319,6 +320,11 @@ class Forward:
     def sliced(self) -> Collection[cst.CSTNode]:
         """The statements that feed a loss."""
         return self.statements.keys()
+
+    @cached_property
+    def running(self) -> Running:
+        """What runs under autocast, once the regions are known."""
+        return Running(self)
 
     @property
     def low(self) -> bool:

@@ -29,7 +29,7 @@ _SHAPING = {"view", "reshape", "squeeze", "unsqueeze", "flatten"}
 
 def averaged(forward: Forward) -> Iterator[cst.BaseExpression]:
     """What is averaged for a loss, in half precision once its regions run under autocast."""
-    inside, reached = _running(forward)
+    inside, reached = forward.running.inside, _reached(forward)
     calls = {n for n in inside if isinstance(n, cst.Call)}
     means = _Means(forward, calls.union(*(forward.flow.calls_in[function] for function in reached)))
     found = dict.fromkeys(value for b in forward.backwards for value in means.of(b.loss, b.node, _DEEP))
@@ -44,20 +44,13 @@ def arrays(forward: Forward) -> Iterator[cst.BaseExpression]:
     calls = (call for home in homes for call in forward.flow.calls_in[home])
     given = [call.func.value for call in calls if isinstance(call.func, cst.Attribute) and _makes_array(forward, call)]
     if given:
-        dtypes = Dtypes(forward, "cuda", *_running(forward))
+        dtypes = Dtypes(forward, "cuda", forward.running.inside, _reached(forward))
         yield from (value for value in given if dtypes.of(value) == {Dtype.HALF})
 
 
 def _makes_array(forward: Forward, call: cst.Call) -> bool:
     named = isinstance(call.func, cst.Attribute) and call.func.attr.value == "numpy"
     return named and not call.args and not forward.flow.names.imported(call.func)
-
-
-def _running(forward: Forward) -> tuple[list[cst.CSTNode], set[cst.FunctionDef]]:
-    """The nodes of regions, and the functions that run there."""
-    inside = [n for region in forward.runs.found for s in region.statements for n in forward.flow.inside(s)]
-    inside += [n for r in forward.runs.found for h in r.hoists for n in forward.flow.inside(h.expression)]
-    return inside, _reached(forward, inside)
 
 
 def _lowered(forward: Forward, dtypes: Dtypes, node: cst.BaseExpression) -> Iterator[cst.BaseExpression]:
@@ -83,8 +76,9 @@ def _names(paths: frozenset[str]) -> set[str]:
     return {path.rpartition(".")[2] for path in paths if path.startswith("torch.")}
 
 
-def _reached(forward: Forward, inside: list[cst.CSTNode]) -> set[cst.FunctionDef]:
+def _reached(forward: Forward) -> set[cst.FunctionDef]:
     """The functions that regions call, but for the forwards of modules, which are followed from their calls."""
+    inside = forward.running.inside
     called = {f for n in inside if isinstance(n, cst.Call) and (f := forward.flow.callee(n)) is not None}
     return called.union(*(forward.flow.reachable(f) for f in called))
 

@@ -6,18 +6,15 @@ convert all the same. What cannot be decided (a tensor's dtype, an index that ma
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
 import libcst as cst
 
-from ampify.model import gram, libraries, operators, sparse
+from ampify.model import fills, gram, libraries, operators, sparse
 from ampify.model import vocabulary as words
 from ampify.model.definitions import How, Place
-from ampify.model.dtypes import Dtypes
 from ampify.model.forward import Forward
 from ampify.model.makers import Makers
 from ampify.model.roles import Role
@@ -32,8 +29,7 @@ class Hazards:
     def __init__(self, forward: Forward) -> None:
         self.forward, self.flow, self.roles = forward, forward.flow, forward.roles
         self.tree = forward.tree
-        self.inside = [n for region in forward.runs.found for s in region.statements for n in self.flow.inside(s)]
-        self.inside += [n for r in forward.runs.found for h in r.hoists for n in self.flow.inside(h.expression)]
+        self.running = forward.running
         self._makers = Makers(forward.flow, forward.roles)
         forward.spread()
 
@@ -48,13 +44,9 @@ class Hazards:
     def _at(self, node: cst.CSTNode, reason: str, scaling: bool = False, cpu: bool = False) -> Obstacle:
         return Obstacle("AMP021", self.tree.span(node), reason, scaling=scaling, risk=True, cpu=cpu)
 
-    @cached_property
-    def _dtypes(self) -> dict[str, Dtypes]:
-        return {device: Dtypes(self.forward, device, self.inside, self._functions) for device in operators.POLICIES}
-
     def _unequal(self, node: cst.CSTNode, reason: str, operands: list[cst.BaseExpression]) -> Iterator[Obstacle]:
         """A hazard unless the operands surely have one dtype under autocast, be it of CUDA or of the CPU."""
-        for device, dtypes in self._dtypes.items():
+        for device, dtypes in self.running.dtypes.items():
             if not dtypes.agree(operands):
                 yield self._at(node, reason, cpu=device == "cpu")
                 return
@@ -63,13 +55,13 @@ class Hazards:
 
     def _reached(self) -> Iterator[Obstacle]:
         """Calls in the regions, and in the functions of this file that they reach."""
-        for node in self.inside:
+        for node in self.running.inside:
             yield from self._product(node)
             if isinstance(node, cst.Call):
                 yield from self._call(node)
                 yield from self._elsewhere(node)
                 yield from self._undefined(node)
-        for function in self._functions:
+        for function in self.running.functions:
             for node in self.flow.body[function]:
                 yield from self._product(node)
                 if isinstance(node, cst.Call):
@@ -96,23 +88,6 @@ class Hazards:
             if isinstance(name, cst.Name) and self.flow.names.undefined(name.value, name):
                 yield self._at(call, f"`{name.value}` is not defined here: what it computes may not fit float16")
 
-    @cached_property
-    def _functions(self) -> tuple[cst.FunctionDef, ...]:
-        """The functions of this file that regions reach, overriding methods included."""
-        found: dict[cst.FunctionDef, None] = {}
-        calls = [n for n in self.inside if isinstance(n, cst.Call)]
-        while calls:
-            for function in self._run_by(calls.pop()):
-                if function not in found:
-                    found[function] = None
-                    calls += [n for n in self.flow.body[function] if isinstance(n, cst.Call)]
-        return tuple(found)
-
-    def _run_by(self, call: cst.Call) -> Iterator[cst.FunctionDef]:
-        callee = self.flow.callee(call)
-        for function in (callee,) if callee is not None else self._makers.forwards(call.func):
-            yield from self.flow.overridden(function)
-
     def _call(self, call: cst.Call) -> Iterator[Obstacle]:
         paths, text = self.forward.islands.stands_for(call.func), self.tree.text(call.func)
         if (reason := self._of_library(call)) is not None:
@@ -124,8 +99,8 @@ class Hazards:
             yield self._at(call, f"`{text}` has no kernel for half precision (AMP407)")
         elif paths & words.NORMS:
             yield from self._normed(call, text)
-        elif name in words.OVERFLOWING and any(self._overflows(a) for a in arguments(call)):
-            yield from self._overfilled(call, name)
+        elif fills.overfills(self.flow, call) and not self.running.copies_half(call):
+            yield from self._overfilled(call)
         elif name in operators.STRICT and not paths:
             code = "AMP408" if name in operators.PRODUCTS_IN_PLACE else "AMP310"
             reason = f"`{text}` needs equal dtypes, and autocast may give it float16 beside float32 ({code})"
@@ -164,7 +139,7 @@ class Hazards:
             reason = "multiplies a tensor with itself, and sums of squares may not fit float16 (AMP403)"
             yield self._at(node, f"`{self.tree.text(node)}` {reason}", scaling=True)
         factors = [sparse.layouts(self.flow, factor) for factor in gram.factors(self.flow, node)]
-        for device in self._dtypes if any(factors) else ():
+        for device in self.running.dtypes if any(factors) else ():
             if sparse.raises(factors[0], factors[-1], device):
                 reason = "multiplies a sparse matrix, and has no kernel for half precision (AMP407)"
                 yield self._at(node, f"`{self.tree.text(node)}` {reason}", cpu=device == "cpu")
@@ -173,25 +148,18 @@ class Hazards:
     def _normed(self, call: cst.Call, text: str) -> Iterator[Obstacle]:
         """Batch normalization takes half-precision inputs, but weights and running statistics in float32 alone."""
         given = [a.value for i, a in enumerate(call.args) if (a.keyword is None and i in range(1, 5)) or _kept(a)]
-        for device, dtypes in self._dtypes.items():
+        for device, dtypes in self.running.dtypes.items():
             if not dtypes.unchanged(given):
                 reason = "needs its weight, bias and running statistics in float32, and autocast may have computed one"
                 yield self._at(call, f"`{text}` {reason} in float16 (AMP408)", cpu=device == "cpu")
                 return
 
-    def _overfilled(self, call: cst.Call, name: str) -> Iterator[Obstacle]:
+    def _overfilled(self, call: cst.Call) -> Iterator[Obstacle]:
         """A number beyond float16 for a tensor that autocast may leave in it."""
-        given = [*arguments(call)]
-        if isinstance(call.func, cst.Attribute) and not self.flow.names.imported(call.func):
-            given.insert(0, call.func.value)
-            given[1:2] = []  # the mask
-        elif name == "where":
-            given[:1] = []
-        filled = [a for a in (given if name == "where" else given[:1]) if not self._overflows(a)]
         text = self.tree.text(call.func)
         reason = f"`{text}` is given a number that float16 cannot hold, so it would raise or become infinite (AMP403)"
-        for device, dtypes in self._dtypes.items():
-            if not dtypes.unchanged(filled):
+        for device, dtypes in self.running.dtypes.items():
+            if not dtypes.unchanged(fills.tensors(self.flow, call)):
                 yield self._at(call, reason, scaling=True, cpu=device == "cpu")
                 return
 
@@ -201,14 +169,6 @@ class Hazards:
         plain = [a.value for a in call.args if a.keyword is None]
         named = [a.value for a in call.args if a.keyword is not None and a.keyword.value in operators.STRICT_WORDS]
         return [*receiver, *(plain[i] for i in operators.STRICT[name] if i < len(plain)), *named]
-
-    def _overflows(self, node: cst.BaseExpression) -> bool:
-        """A literal beyond float16, one name looked through; an infinity does fit."""
-        if isinstance(node, cst.Call):
-            return abs(_number(node)) > words.LARGEST_HALF or any(self._overflows(a) for a in arguments(node))
-        place = self.flow.place(node)
-        made = [d.value for d in self.flow.assigned(place) if d.value is not None] if place is not None else []
-        return any(abs(_number(value)) > words.LARGEST_HALF for value in (node, *made))
 
     def _unprepared(self, cls: cst.ClassDef) -> bool:
         methods = {name: m for name in ("forward", "backward") if (m := self.flow.method(cls, name)) is not None}
@@ -221,7 +181,7 @@ class Hazards:
         """A loss picked from a table or by its name may be the one of this file that autocast forbids."""
         if not self._forbids:
             return
-        for call in (n for n in self.inside if isinstance(n, cst.Call)):
+        for call in (n for n in self.running.inside if isinstance(n, cst.Call)):
             picked = isinstance(call.func, cst.Subscript | cst.Call) or self._picked(call.func)
             if picked and self.forward.reads_low(call, call):
                 yield self._at(
@@ -257,8 +217,8 @@ class Hazards:
 
     def _left_half(self) -> Iterator[Obstacle]:
         """Half-precision results where autocast no longer looks after dtypes."""
-        wrapped = {id(n) for n in self.inside}
-        looked_after = {*self._functions, *self._forwards}
+        wrapped = {id(n) for n in self.running.inside}
+        looked_after = {*self.running.functions, *self._forwards}
         for function in (f for f in self.flow.functions if f not in looked_after):
             for node in self.flow.body[function]:
                 if isinstance(node, cst.Assign):
@@ -358,27 +318,6 @@ def _over_numbers(call: cst.Call) -> bool:
 
 def _called(node: cst.BaseExpression) -> cst.BaseExpression:
     return node.func if isinstance(node, cst.Call) else node
-
-
-def _number(node: cst.CSTNode) -> float:
-    """The value of a literal number, or of ``float("-1e9")``, its sign included; 0 for anything else."""
-    match node:
-        case cst.Integer() | cst.Float():
-            return float(node.evaluated_value)
-        case cst.UnaryOperation(operator=cst.Minus(), expression=inner):
-            return -_number(inner)
-        case cst.UnaryOperation(operator=cst.Plus(), expression=inner):
-            return _number(inner)
-        case cst.Call(func=cst.Name(value="float"), args=[cst.Arg(value=cst.SimpleString(evaluated_value=str(text)))]):
-            return _parsed(text)
-    return 0.0
-
-
-def _parsed(text: str) -> float:
-    """The finite number that a string is."""
-    with suppress(ValueError):
-        return float(text) if math.isfinite(float(text)) else 0.0
-    return 0.0
 
 
 def _mixes_dtypes(node: cst.CSTNode, method: str) -> bool:

@@ -204,6 +204,8 @@ class TrainingStep:
     regions: tuple[Region, ...] = ()
     floats: tuple[cst.BaseExpression, ...] = ()
     """Values from an autocast region that an island (a loss that autocast forbids) needs in float32."""
+    filled: tuple[cst.BaseExpression, ...] = ()
+    """Values of which a copy gets a number that float16, but not bfloat16, is too small for."""
     splits: tuple[cst.Call, ...] = ()
     """Calls of an `nn.Sequential` whose last module, a sigmoid, has to run in float32."""
     reach: Reach = field(default_factory=Reach)

@@ -384,7 +384,7 @@ class Adoption:
 
     def _in_float(self) -> Iterator[Edit]:
         """``x.float()`` for what losses, sigmoids and distributions take; ``.float()`` stands as a mark."""
-        for node in self.step.floats:
+        for node in (*self.step.floats, *(self.step.filled if self.scaling else ())):
             span = self.tree.span(node)
             primary = isinstance(node, cst.Name | cst.Attribute | cst.Subscript | cst.Call) or bool(node.lpar)
             if not primary:
