@@ -217,6 +217,13 @@ def train_epoch(model, device, loader, opt):
         assert "GradScaler" in fix_text(f"{head}device = pick('auto')\n{body}{loop}", Settings())[0]
         assert refusal(f"{head}device = torch.device('cpu')\n{body}{loop}")[0] == "AMP018"
 
+    @pytest.mark.parametrize("annotation", [" -> torch.device", ""])
+    def test_a_function_that_says_it_returns_a_device_gives_its_type(self, annotation: str):
+        head = f"import torch\nfrom zoo import Net\n\ndef pick(name){annotation}:\n    return torch.device(name)\n\n"
+        body = "device = pick('auto')\nnet = Net().to(device)\nopt = torch.optim.SGD(net.parameters(), lr=0.1)\n"
+        text, _ = fix_text(f"{head}{body}for x in loader:\n    loss = net(x).sum()\n{STEP}", Settings())
+        assert ("GradScaler(device.type," in text) == bool(annotation)
+
 
 class TestHazards:
     def test_a_method_called_linear_is_no_matrix_product(self):

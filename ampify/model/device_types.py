@@ -19,7 +19,7 @@ AUTOCAST = {"torch.autocast", "torch.amp.autocast", "torch.amp.autocast_mode.aut
 SCALER = {"torch.amp.GradScaler", "torch.GradScaler", "torch.amp.grad_scaler.GradScaler"}
 DECORATORS = {f"torch.amp.{where}custom_{way}" for where in ("", "autocast_mode.") for way in ("fwd", "bwd")}
 Holds = Callable[[Code, cst.BaseExpression, int], bool]
-_MAKERS = {"torch.device", "torch.accelerator.current_accelerator"}
+_MAKERS = {"torch.device", "torch.accelerator.current_accelerator", "torch_geometric.device"}
 _TENSORS = operators.MEETING | operators.CREATING | operators.HANDING_ON
 """Functions of torch that give one tensor."""
 
@@ -92,12 +92,19 @@ def is_device(code: Code, node: cst.BaseExpression, depth: int = 3) -> bool:
     """Whether ``node`` can only be a `torch.device`; names are followed through ``depth`` assignments."""
     match node:
         case cst.Call(func=func):
-            return bool(code.tree.names.imported(func) & _MAKERS)
+            return bool(code.tree.names.imported(func) & _MAKERS) or _gives_device(code, node)
         case cst.IfExp(body=one, orelse=other):
             return is_device(code, one, depth) and is_device(code, other, depth)
         case cst.Attribute(value=owner, attr=cst.Name(value="device")) if _is_tensor(code, owner):
             return True
     return _always(code, node, is_device, depth, "torch.device")
+
+
+def _gives_device(code: Code, call: cst.Call) -> bool:
+    """Whether a function of these files is annotated to return a device."""
+    callee = code.flow.callee(call)
+    kind = callee.returns.annotation if callee is not None and callee.returns is not None else None
+    return kind is not None and code.tree.names.imported(kind) == {"torch.device"}
 
 
 def _is_tensor(code: Code, node: cst.BaseExpression) -> bool:
