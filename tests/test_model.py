@@ -219,7 +219,7 @@ def train_epoch(model, device, loader, opt):
 
     @pytest.mark.parametrize("annotation", [" -> torch.device", ""])
     def test_a_function_that_says_it_returns_a_device_gives_its_type(self, annotation: str):
-        head = f"import torch\nfrom zoo import Net\n\ndef pick(name){annotation}:\n    return torch.device(name)\n\n"
+        head = f"import torch\nfrom zoo import Net, choose\n\ndef pick(name){annotation}:\n    return choose(name)\n\n"
         body = "device = pick('cuda')\nnet = Net().to(device)\nopt = torch.optim.SGD(net.parameters(), lr=0.1)\n"
         text, _ = fix_text(f"{head}{body}for x in loader:\n    loss = net(x).sum()\n{STEP}", Settings())
         assert ("GradScaler(device.type," in text) == bool(annotation)
