@@ -83,6 +83,32 @@ def test_a_model_of_a_library_that_looks_up_and_adds():
     assert [code for code, _ in refusals(LIBRARY.format(name="GraphSAGE"))] == ["AMP001"]
 
 
+def test_a_layer_that_a_module_of_a_library_makes_may_multiply():
+    text = """\
+import torch
+from torch_geometric.nn.conv import MessagePassing
+from torch_geometric.nn.dense.linear import Linear
+
+class Conv(MessagePassing):
+    def __init__(self):
+        super().__init__()
+        self.lin = Linear(4, 4)
+
+    def forward(self, x):
+        return self.lin(x)
+
+model = Conv().cuda()
+opt = torch.optim.Adam(model.parameters(), lr=0.01)
+for x in batches:
+    opt.zero_grad()
+    loss = model(x.cuda()).mean()
+    loss.backward()
+    opt.step()
+"""
+    assert [code for code, _ in refusals(text)] == ["AMP001"]
+    assert refusals(text.replace("self.lin = Linear(4, 4)", "self.lin = torch.nn.Identity()"))[0][0] == "AMP017"
+
+
 def test_a_product_of_matrices_that_only_ranks_the_results():
     ranks = "\n\n@torch.no_grad()\ndef ranks(users, items):\n    return (users @ items.T).topk(3)\n"
     text = EMBEDDINGS.format(layer="pass", compute=PRODUCT) + ranks

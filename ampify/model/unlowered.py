@@ -76,8 +76,10 @@ class _Scan:
         )
 
     def _outside(self, call: cst.Call) -> bool:
-        """Whether a call of a library neither makes a module nor runs in a region."""
-        return self.roles.of(call) is not Role.MODULE and call not in self._running
+        """Whether a call of a library makes no module, and runs neither in a region nor in what has a forward."""
+        cls = blocks.class_of(self.tree, self.flow.function(call))
+        within = cls is not None and self.flow.method(cls, "forward") is not None
+        return self.roles.of(call) is not Role.MODULE and call not in self._running and not within
 
     @cached_property
     def _running(self) -> set[cst.CSTNode]:
