@@ -97,7 +97,15 @@ class Conv(MessagePassing):
     def forward(self, x):
         return self.lin(x)
 
-model = Conv().cuda()
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = Conv()
+
+    def forward(self, x):
+        return self.conv(x)
+
+model = Net().cuda()
 opt = torch.optim.Adam(model.parameters(), lr=0.01)
 for x in batches:
     opt.zero_grad()
