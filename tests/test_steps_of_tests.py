@@ -67,3 +67,14 @@ def test_a_script_is_no_test_by_its_name_alone(tmp_path: Path, name: str, body: 
 
 def test_unsafe_fixes_convert_it_all_the_same(tmp_path: Path) -> None:
     assert [code for code, _ in found(tmp_path, "test_loss.py", TEST, unsafe_fixes=True)] == ["AMP001"]
+
+
+@pytest.mark.parametrize(
+    ("folder", "marked", "code"),
+    [("tests/parity", True, "AMP017"), ("test", True, "AMP017"), ("tests", False, "AMP001"), ("src", True, "AMP001")],
+)
+def test_what_lies_among_the_tests_of_a_project_is_part_of_them(tmp_path: Path, folder: str, marked: bool, code: str):
+    (tmp_path / folder).mkdir(parents=True)
+    if marked:
+        (tmp_path / "pyproject.toml").touch()
+    assert [found_code for found_code, _ in found(tmp_path / folder, "reference.py", HELPED)] == [code]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import PurePath
+from pathlib import Path
 from typing import TypeGuard
 
 import libcst as cst
@@ -364,7 +364,7 @@ class Obstacles:
     def _tested(self) -> Iterator[Obstacle]:
         """Where pytest finds tests, what is asserted of a step's results was measured in float32."""
         first = self.backwards[0].node
-        if self.steps and is_test(PurePath(self.tree.path(first) or ""), self.tree.module(first)):
+        if self.steps and is_test(Path(self.tree.path(first) or ""), self.tree.module(first)):
             reason = "it is part of a test, whose assertions and comparisons are about float32"
             yield replace(self._at("AMP017", first, reason), risk=True)
 

@@ -74,6 +74,13 @@ def _project(path: Path) -> Path:
 
 
 @question
+def among_tests(path: Path) -> bool:
+    """Whether a file lies in a folder ``test`` or ``tests`` of its project."""
+    path = path.absolute()
+    return not {"test", "tests"}.isdisjoint(path.relative_to(_project(path)).parts[:-1])
+
+
+@question
 def has_package(paths: Collection[str], name: str) -> bool:
     """Whether a package lies in the project of one of these files, beside it or above it."""
     folders = {folder for path in paths for folder in _folders(Path(path))}
