@@ -266,7 +266,7 @@ class Runs:
         return False
 
     def _evaluates(self, function: cst.FunctionDef) -> bool:
-        """A function that switches gradients off and runs modules: its casts must not enter a training region."""
+        """A function that switches gradients off, as evaluations do: its casts must not enter a training region."""
         return any(
             isinstance(n, cst.With) and any(switches_off(self.flow.names, i.item) for i in n.items)
             for n in self.flow.body[function]
