@@ -16,6 +16,7 @@ import libcst as cst
 from ampify.model import vocabulary as words
 from ampify.model.definitions import How, Place
 from ampify.model.flow import Flow
+from ampify.model.step import Split
 from ampify.syntax import blocks
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Source:
     """What a sigmoid takes: an expression, or all of a call of an `nn.Sequential` that ends in one."""
 
     argument: cst.BaseExpression | None = None
-    sequential: cst.Call | None = None
+    sequential: Split | None = None
 
 
 def logged(call: cst.Call, flow: Flow) -> list[cst.BaseExpression]:
@@ -91,7 +92,7 @@ class Probabilities:
 
     def _is_sigmoid(self, source: Source) -> bool:
         if source.sequential is not None:
-            made = [*self._constructors(source.sequential.func, frozenset())]
+            made = [*self._constructors(source.sequential.module, frozenset())]
             lasts = [call.args[-1].value for call in made if call.args]
             return all(isinstance(n, cst.Call) and self._softens(n.func) is False for n in lasts)
         above = self.tree.parents(source.argument) if source.argument is not None else ()
@@ -116,20 +117,25 @@ class Probabilities:
             yield from self.of(d.value, index)
 
     def _called(self, call: cst.Call, index: int | None) -> Iterator[Source]:
-        made = self.islands.made_by(call.func)
+        made, run = self.islands.made_by(call.func), self._run(call)
         if self.flow.names.imported(call.func) & _SIGMOIDS or (made and made <= _SIGMOID_MODULES):
             yield Source(argument=call.args[0].value)
         elif isinstance(call.func, cst.Attribute) and call.func.attr.value in ("sigmoid", "softmax", *_SHAPES):
             last = call.func.attr.value not in _SHAPES
             yield from [Source(argument=call.func.value)] if last else self.of(call.func.value)
-        elif made == {"torch.nn.Sequential"} and self._ends_in_sigmoid(call.func):
-            yield Source(sequential=call)
+        elif self.islands.made_by(run) == {"torch.nn.Sequential"} and self._ends_in_sigmoid(run):
+            yield Source(sequential=Split(call, run))
         elif (callee := self.flow.callee(call)) is not None and (returns := [*self.flow.returns(callee)]):
             for returned in returns:
                 assert returned.value is not None
                 yield from self.of(returned.value, index)
         else:
             raise Unseen
+
+    def _run(self, call: cst.Call) -> cst.BaseExpression:
+        """The module that a call runs, on one device or on several."""
+        parallel = "torch.nn.parallel.data_parallel" in self.flow.names.imported(call.func)
+        return call.args[0].value if parallel and call.args else call.func
 
     def _ends_in_sigmoid(self, sequential: cst.CSTNode) -> bool:
         """Whether every constructor call that makes an `nn.Sequential` shows a sigmoid as its last module."""

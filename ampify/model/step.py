@@ -142,6 +142,15 @@ class Region:
         return self.statements[0] if self.statements else self.hoists[0].expression
 
 
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A call that runs ``module``, an `nn.Sequential` whose last module, a sigmoid, has to run in float32."""
+
+    call: cst.Call
+    module: cst.BaseExpression
+    """What is called, or given to `torch.nn.parallel.data_parallel`."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Home:
     """Where the scaler is made: after statement ``after``, as a name of ``function`` or an attribute of ``cls``."""
@@ -206,8 +215,7 @@ class TrainingStep:
     """Values from an autocast region that an island (a loss that autocast forbids) needs in float32."""
     filled: tuple[cst.BaseExpression, ...] = ()
     """Values of which a copy gets a number that float16, but not bfloat16, is too small for."""
-    splits: tuple[cst.Call, ...] = ()
-    """Calls of an `nn.Sequential` whose last module, a sigmoid, has to run in float32."""
+    splits: tuple[Split, ...] = ()
     reach: Reach = field(default_factory=Reach)
     checkpoints: tuple[Checkpoint, ...] = ()
     obstacles: tuple[Obstacle, ...] = ()

@@ -391,11 +391,12 @@ class Adoption:
                 yield edit.insert(span.start, "(")
                 yield edit.insert(span.end, ")")
             yield edit.insert(span.end, _FLOAT)
-        for call in self.step.splits:  # net(x) → net[-1](net[:-1](x).float()): the sigmoid at its end in float32
-            func, end = self.tree.span(call.func), self.tree.span(call).end
-            yield edit.insert(func.end, f"[-1]({self.tree.source[func]}[:-1]")
-            yield edit.insert(end, _FLOAT)
-            yield edit.insert(end, ")")
+        for split in self.step.splits:  # net(x) → net[-1](net[:-1](x).float()): the sigmoid at its end in float32
+            module, call = self.tree.span(split.module), self.tree.span(split.call)
+            yield edit.insert(self.tree.span(split.call.func).start, f"{self.tree.source[module]}[-1](")
+            yield edit.insert(module.end, "[:-1]")
+            yield edit.insert(call.end, _FLOAT)
+            yield edit.insert(call.end, ")")
 
     # ------------------------------------------------------------------ backward, step, update
 

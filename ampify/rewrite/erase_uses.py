@@ -118,19 +118,23 @@ class Uses:
         match call:
             case cst.Call(
                 func=cst.Subscript(value=whole, slice=[cst.SubscriptElement(slice=cst.Index(value=last))]),
-                args=[
-                    cst.Arg(
-                        value=cst.Call(
-                            func=cst.Subscript(value=same, slice=[cst.SubscriptElement(slice=cst.Slice(None, upper))])
-                        ) as inner
-                    )
-                ],
-            ) if upper and self.tree.text(last) == self.tree.text(upper) == "-1":
-                if self.tree.text(whole) == self.tree.text(same):
-                    self.cuts.delete(Span(self.tree.span(whole).end, self.tree.span(inner.func).end))
+                args=[cst.Arg(value=cst.Call(func=func, args=given) as inner)],
+            ) if self.tree.text(last) == "-1":
+                run = func if isinstance(func, cst.Subscript) or not given else given[0].value
+                same = self._shortened(run)
+                if same is not None and self.tree.text(whole) == self.tree.text(same):
+                    self.cuts.delete(Span(self.cuts.own(call).start, self.cuts.own(inner).start))
+                    self.cuts.delete(Span(self.tree.span(same).end, self.tree.span(run).end))
                     self.cuts.delete(Span(self.cuts.own(inner).end, self.cuts.own(call).end))
                     return True
         return False
+
+    def _shortened(self, node: cst.BaseExpression) -> cst.BaseExpression | None:
+        """``net`` of ``net[:-1]``."""
+        match node:
+            case cst.Subscript(value=whole, slice=[cst.SubscriptElement(slice=cst.Slice(None, upper))]):
+                return whole if upper is not None and self.tree.text(upper) == "-1" else None
+        return None
 
     # -- checkpoints --------------------------------------------------------------------------------------------------
 
