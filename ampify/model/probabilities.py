@@ -7,14 +7,14 @@ such a loss stopped training, the scale halving at every step. So the sigmoid it
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import libcst as cst
 
 from ampify.model import vocabulary as words
-from ampify.model.definitions import How, Place
+from ampify.model.definitions import Definition, How, Place
 from ampify.model.flow import Flow
 from ampify.model.step import Split
 from ampify.syntax import blocks
@@ -150,9 +150,26 @@ class Probabilities:
             case cst.Call():
                 yield node
             case _ if (place := self.flow.place(node)) is not None and place not in seen:
-                for d in self.flow.assigned(place):
+                for d in self._of_line(node, self.flow.assigned(place)):
                     for value in self.flow.passed(d) if d.how is How.PARAM else [d.value] if d.value else []:
                         yield from self._constructors(value, seen | {place})
+
+    def _of_line(self, node: cst.CSTNode, found: Iterable[Definition]) -> Iterator[Definition]:
+        """Of what sets ``self.net``, what is no method of a class beside this one: siblings share a base class only."""
+        owner = node.value if isinstance(node, cst.Attribute) else None
+        here = self.flow.self_class(owner) if isinstance(owner, cst.Name) else None
+        for d in found:
+            there = blocks.class_of(self.tree, d.function)
+            if here is None or there is None or here in self._upwards(there) or there in self._upwards(here):
+                yield d
+
+    def _upwards(self, cls: cst.ClassDef) -> set[cst.ClassDef]:
+        """A class and its base classes."""
+        found, stack = {cls}, [cls]
+        while stack:
+            stack += [base for base in self.flow.bases(stack.pop()) if base not in found]
+            found.update(stack)
+        return found
 
     def _last_is_sigmoid(self, made: cst.Call) -> bool:
         match made.args:
