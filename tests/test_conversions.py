@@ -340,3 +340,16 @@ def test_every_replacement_is_taken_back():
     before = torch.autocast, torch.amp.GradScaler, torch.get_rng_state().tolist()
     run(_loop("c01_typical").after, "full")
     assert before == (torch.autocast, torch.amp.GradScaler, torch.get_rng_state().tolist())
+
+
+@pytest.mark.parametrize(("long_lines", "broken"), [(3, True), (12, False)])
+def test_lines_are_as_long_as_others_of_the_file(long_lines: int, broken: bool):
+    deep = (
+        "def train(model, loader, opt):\n    for x in loader:\n        if x is not None:\n            opt.zero_grad()\n"
+    )
+    body = "            loss = model(x.cuda()).mean()\n            loss.backward()\n            opt.step()\n"
+    setup = "model = torch.nn.Linear(4, 4).cuda()\nopt = torch.optim.SGD(model.parameters(), lr=0.1)\n"
+    note = f"print({'x' * 95!r})\n" * long_lines
+    text, _ = _convert("c01_inline_model_call", f"import torch\n{deep}{body}{setup}train(model, [], opt)\n{note}")
+    line = "            with torch.autocast(device_type='cuda', dtype=torch.float16, enabled=scaler.is_enabled()):\n"
+    assert (line in text) is not broken

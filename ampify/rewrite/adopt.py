@@ -14,6 +14,7 @@ from ampify.model.options import Option
 from ampify.model.reach import visible_home
 from ampify.model.step import Backward, Device, Home, InnerGradient, OptimizerStep, Region, TrainingStep
 from ampify.rewrite import checkpoints, edit
+from ampify.rewrite.habits import quoted, width
 from ampify.rewrite.imports import AddedImport, added_import, need
 from ampify.rewrite.placement import Placement
 from ampify.source.edits import Edit, splice
@@ -44,6 +45,7 @@ class Adoption:
         self.step, self.settings, self.placement = step, settings, placement
         self.wishes, self.scale = wishes, scale
         self.code, self.tree, self.flow = step.code, step.tree, step.code.flow
+        self.cuda = quoted(self.tree, step.acts[0].node, "cuda")
         self.scaling = settings.dtype == "float16" and settings.device != "cpu"
         self.devices = Devices(step.code)
         self.imports: dict[AddedImport, tuple[Edit, ...]] = {}
@@ -144,7 +146,7 @@ class Adoption:
     def _device_type(self, device: Device, home: bool, prefix: str = "") -> str:
         """The type of a device as an expression; where there may be no device, that which AMP is on for."""
         if device.expression is None or device.may_be_none:
-            return '"cuda"'
+            return self.cuda
         return f"{prefix}{self.device_type}" if home and not device.is_object else self._kind(device.expression, device)
 
     def _kind(self, expression: cst.BaseExpression, device: Device) -> str:
@@ -189,9 +191,9 @@ class Adoption:
         """What decides whether mixed precision is on, as ``function`` can say it."""
         if device.expression is not None and device.may_be_none:
             given = self.tree.text(device.expression)
-            on = f'{given} is not None and {self._kind(device.expression, device)} == "cuda"'
+            on = f"{given} is not None and {self._kind(device.expression, device)} == {self.cuda}"
         elif device.expression is not None:
-            on = f'{kind} == "cuda"'
+            on = f"{kind} == {self.cuda}"
         elif device.flag is not None:
             on = self._truth(device.flag, function)
         else:
@@ -284,7 +286,9 @@ class Adoption:
     def _lines(self, at: cst.CSTNode, head: str, arguments: list[str], tail: str) -> list[str]:
         unit = self.tree.module(at).default_indent
         indent = self.tree.source.indent(self.tree.span(at).start).expandtabs(4)
-        return edit.call_lines(head, arguments, tail, self.settings.line_length - len(indent), unit)
+        return edit.call_lines(
+            head, arguments, tail, width(self.tree, at, self.settings.line_length) - len(indent), unit
+        )
 
     def _travel(self) -> Iterator[Edit]:
         """The scaler becomes a parameter of functions that are passed their optimizer."""
