@@ -155,3 +155,28 @@ def test_an_accelerator_that_is_never_cuda(device: str, code: str):
     found = [d for d in check_text(text, Settings()) if d.code.startswith("AMP0")]
     assert [d.code for d in found] == [code]
     assert code == "AMP001" or "what a conversion adds is for CUDA" in found[0].message
+
+
+@pytest.mark.parametrize(("default", "spelled"), [("", "device.type"), ('="cpu"', "torch.device(device).type")])
+def test_the_default_of_a_parameter_may_be_the_name_of_a_device(default: str, spelled: str):
+    text, _ = fix_text(
+        f"""\
+import torch
+from torch import nn
+
+def step(net, opt, x, device{default}):
+    loss = nn.functional.softplus(net(x.to(device))).sum()
+    loss.backward()
+    opt.step()
+
+def fit(loader, name):
+    own = torch.device("cuda")
+    net = nn.Linear(4, 4).to(own)
+    opt = torch.optim.SGD(net.parameters(), lr=0.1)
+    for x in loader:
+        opt.zero_grad()
+        step(net, opt, x, own)
+""",
+        Settings(),
+    )
+    assert f"device_type={spelled}," in text.partition("def fit")[0]

@@ -16,9 +16,11 @@ from ampify.model.roles import Role, Roles
 from ampify.model.step import Code, Device
 from ampify.syntax import blocks
 from ampify.syntax.blocks import Function
-from ampify.syntax.walk import dotted, keyword
+from ampify.syntax.walk import dotted, is_none, keyword
 
 _INDEXES = {"rank", "local_rank", "gpu", "gpu_id", "device_id", "device_ids", "gpus", "world_size"}
+_DEEP = 3
+"""So many names are looked through."""
 _DTYPES = {"dtype", "float", "half", "double", "long", "int"}
 
 
@@ -71,16 +73,23 @@ class Devices:
 
     def _kind(self, expression: cst.BaseExpression) -> tuple[bool, bool]:
         """Whether it is surely a `torch.device`, and whether it is surely the name of one."""
-        if is_device(self.code, expression):
-            return True, False
-        place = self.flow.place(expression)
-        found = {self.roles.of(expression)} - {None}
-        for d in self.flow.assigned(place) if place is not None else ():
-            if d.how is How.PARAM:
-                found |= {self.roles.of(value) for value in self.flow.passed(d)} or found or {None}
-            elif d.how is How.ASSIGN and d.value is not None:
-                found.add(self.roles.of(d.value))
+        found = self._kinds(expression, _DEEP)
         return found == {Role.DEVICE}, found == {Role.DEVICE_NAME}
+
+    def _kinds(self, expression: cst.BaseExpression, depth: int) -> set[Role | None]:
+        """What it may be, through assignments, arguments and defaults."""
+        if is_device(self.code, expression):
+            return {Role.DEVICE}
+        place = self.flow.place(expression)
+        found: set[Role | None] = {self.roles.of(expression)} - {None}
+        for d in self.flow.assigned(place) if place is not None and depth else ():
+            given = [] if d.value is None or is_none(d.value) else [d.value]
+            if d.how is How.PARAM:
+                values = [*self.flow.passed(d), *given]
+                found |= set[Role | None]().union(*(self._kinds(v, depth - 1) for v in values)) or found or {None}
+            elif d.how is How.ASSIGN and given:
+                found |= self._kinds(given[0], depth - 1)
+        return found or {None}
 
 
 def _moved_to(node: cst.CSTNode) -> cst.BaseExpression | None:
