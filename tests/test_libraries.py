@@ -51,6 +51,40 @@ def test_a_module_that_is_known_not_to_work(tmp_path: Path, home: str | None) ->
     assert "`TGNMemory` puts time stamps through a linear layer" in message
 
 
+def test_a_known_module_whose_base_class_is_out_of_sight(tmp_path: Path) -> None:
+    home = tmp_path / "torch_geometric" / "nn" / "conv.py"
+    home.parent.mkdir(parents=True)
+    home.write_text(
+        "from .base import Passing\n\nclass GraphConv(Passing):\n    def forward(self, x):\n        return x\n", "utf-8"
+    )
+    (tmp_path / "train.py").write_text(
+        """\
+import torch
+from torch_geometric.nn.conv import GraphConv
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.lin = GraphConv(), torch.nn.Linear(4, 4)
+
+    def forward(self, x):
+        return self.lin(self.conv(x))
+
+net = Net().cuda()
+optimizer = torch.optim.Adam(net.parameters())
+for x in loader:
+    optimizer.zero_grad()
+    loss = net(x.cuda()).square().mean()
+    loss.backward()
+    optimizer.step()
+""",
+        "utf-8",
+    )
+    [(code, message)] = refused(tmp_path)
+    assert code == "AMP021"
+    assert "`GraphConv` sums over all neighbours" in message
+
+
 def test_a_class_of_the_same_name_elsewhere(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(PROGRAM.replace("torch_geometric.nn.models.tgn", "tgn"), "utf-8")
     (tmp_path / "tgn.py").write_text(LIBRARY, "utf-8")

@@ -115,10 +115,11 @@ class Hazards:
 
     def _of_library(self, call: cst.Call) -> str | None:
         """Why a module of a library, or a method of one, does not work in half precision."""
-        func = call.func
-        module = func.value if isinstance(func, cst.Attribute) and self.roles.of(func) is not Role.MODULE else func
-        made = (maker.func for maker in self._makers.of(module, drawn=True) if isinstance(maker, cst.Call))
-        return libraries.hazard(path for maker in made for path in self._class_paths(maker))
+        func, made = call.func, list[cst.CSTNode]()
+        for module in (func, func.value) if isinstance(func, cst.Attribute) else (func,):
+            made += self._makers.of(module, drawn=True)
+        classes = (maker.func for maker in made if isinstance(maker, cst.Call))
+        return libraries.hazard(path for cls in classes for path in self._class_paths(cls))
 
     def _class_paths(self, maker: cst.BaseExpression) -> Iterator[str]:
         """The import paths of a class, also where its library is among the files."""
