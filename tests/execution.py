@@ -167,14 +167,19 @@ def _forced_autocast(engaged: bool, trace: Trace, override: torch.dtype | None) 
     real = torch.autocast
 
     class ForcedAutocast(real):
-        """On the CPU, and on or off, whatever the script asked for; the dtype is the script's."""
+        """On the CPU, and on or off, whatever the script asked for; the dtype is the script's.
+
+        One for a tensor's device that is not enabled is a subregion in float32, on which no switch has a say.
+        """
 
         def __init__(self, *args, **kwargs):
             asked = next((value for value in (*args, *kwargs.values()) if isinstance(value, torch.dtype)), None)
-            super().__init__("cpu", dtype=override or asked or torch.float16, enabled=engaged)
+            off = asked is None and kwargs.get("device_type") == "cpu" and kwargs.get("enabled") is False
+            self.engaged = engaged and not off
+            super().__init__("cpu", dtype=override or asked or torch.float16, enabled=self.engaged)
 
         def __enter__(self):
-            trace.regions += engaged
+            trace.regions += self.engaged
             return super().__enter__()
 
     return ForcedAutocast

@@ -47,9 +47,11 @@ SAME_PROGRAM_ONLY = {
     "c34_cuda_option",
     "c35_flag_out_of_reach",
     "c35_flag_read",
+    "gram_matrix",
     "import_without_torch",
     "policy_logits_stored",
     "siamese_bce_squeeze",
+    "sparse_product",
     "vae_helper_loss",
 }
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from execution import assert_same, run
 from test_traps import HEAD
 
 from ampify.config import Settings
-from ampify.engine import check_text, fix_text
+from ampify.engine import check_text, fix_text, fix_texts
 
 PICKED = 'device = torch.device("cuda" if torch.cuda.is_available() else "cpu")'
 LOOP = """\
@@ -180,3 +182,80 @@ def fit(loader, name):
         Settings(),
     )
     assert f"device_type={spelled}," in text.partition("def fit")[0]
+
+
+MEMORY = """\
+import torch
+
+
+def used():
+    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
+
+
+def moved(model):
+    return {moved}
+"""
+MEASURED = """\
+import torch
+from memory import moved, used
+from models import build
+
+model = moved(build())
+opt = torch.optim.SGD(model.parameters(), lr=0.1)
+for x, y in data:
+    opt.zero_grad()
+    loss = torch.nn.functional.cross_entropy(model(x), y)
+    loss.backward()
+    opt.step()
+    print(used())
+"""
+
+
+@pytest.mark.parametrize(
+    ("moves", "code"), [("model.to(torch.device(model.cfg.DEVICE))", "AMP018"), ("model.cuda()", None)]
+)
+def test_a_file_that_only_asks_for_memory_is_no_sign_of_a_device(moves: str, code: str | None):
+    texts = {Path("train.py"): MEASURED, Path("memory.py"): MEMORY.format(moved=moves)}
+    after, left = fix_texts(texts, lambda _: Settings())
+    assert (after == texts) == (code is not None)
+    assert [d.code for d in left] == [code] * (code is not None)
+
+
+BUFFER = """\
+import numpy as np
+
+
+class Buffer:
+    def __init__(self):
+        self.rows, self.largest = [], 1.0
+
+    def add(self, row):
+        self.rows.append((np.asarray(row), self.largest**0.6))
+        self._sort()
+
+    def _sort(self):
+        self.rows.sort(key=lambda row: row[1] * 2)
+"""
+KEPT = """\
+import torch
+from buffer import Buffer
+
+device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+model = torch.nn.Linear(8, 4).to(device)
+opt = torch.optim.SGD(model.parameters(), lr=0.1)
+buffer = Buffer()
+for x, y in data:
+    opt.zero_grad()
+    out = model(x)
+    loss = torch.nn.functional.cross_entropy(out, y)
+    buffer.add(out.detach().cpu().numpy())
+    loss.backward()
+    opt.step()
+"""
+
+
+def test_what_only_numpy_computes_stays_outside_of_the_region():
+    texts = {Path("train.py"): KEPT, Path("buffer.py"): BUFFER}
+    after, left = fix_texts(texts, lambda _: Settings())
+    assert left == []
+    assert "\n    buffer.add(out.detach().cpu()" in after[Path("train.py")]

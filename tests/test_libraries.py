@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ampify.engine import Run, check
+from ampify.config import Settings
+from ampify.engine import Run, check, fix_text
 
 LIBRARY = """\
 import torch
@@ -89,3 +90,49 @@ def test_a_class_of_the_same_name_elsewhere(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(PROGRAM.replace("torch_geometric.nn.models.tgn", "tgn"), "utf-8")
     (tmp_path / "tgn.py").write_text(LIBRARY, "utf-8")
     assert [code for code, _ in refused(tmp_path)] == ["AMP001"]
+
+
+POOLING = """\
+import torch
+from itertools import product
+from torch_geometric.nn import {conv}, global_add_pool
+
+device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+class First(torch.nn.Module):
+    def __init__(self, size):
+        super().__init__()
+        self.conv = {conv}(3, size{more})
+        self.lin = torch.nn.Linear(size, 2)
+
+    def forward(self, x, edge_index, batch):
+        x = self.conv(x, edge_index).relu()
+        x = global_add_pool(x, batch)
+        return self.lin(x)
+
+
+nets = [First]
+for Net, size in product(nets, [8, 16]):
+    model = Net(size).to(device)
+    optimizer = torch.optim.Adam(model.parameters())
+    for x, edges, batch, y in loader:
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(model(x, edges, batch), y)
+        loss.backward()
+        optimizer.step()
+"""
+
+
+def test_sums_over_graphs_are_made_in_float32() -> None:
+    after, left = fix_text(POOLING.format(conv="SAGEConv", more=""), Settings())
+    assert left == []
+    assert "x = global_add_pool(x.float(), batch)" in after
+
+
+@pytest.mark.parametrize(("more", "refused"), [("", True), (', aggr="mean"', False), (', aggr="add"', True)])
+def test_a_layer_that_adds_up_its_neighbours_or_divides(more: str, refused: bool) -> None:
+    text = POOLING.format(conv="GraphConv", more=more)
+    after, left = fix_text(text, Settings())
+    assert (after == text) == refused
+    assert [d.code for d in left] == ["AMP021"] * refused

@@ -144,22 +144,13 @@ for x, y in data:
 """,
     ),
     "a graph of a library in a sparse layout": ("AMP021", GRAPH.format(kernels="")),
-    "a sparse matrix that is multiplied": (
+    "a sparse matrix that is multiplied in the loop itself": (
         "AMP021",
         """\
-def adjacency():
-    return torch.eye(6, device=device).to_sparse()
-
-
-class Graph(nn.Module):
-    def forward(self, h, matrix):
-        return matrix @ h
-
-
-graph, matrix = Graph(), adjacency()
+matrix = torch.eye(6, device=device).to_sparse()
 for x, y in data:
     opt.zero_grad()
-    loss = F.cross_entropy(graph(model(x), matrix), y)
+    loss = F.cross_entropy(matrix @ model(x), y)
     loss.backward()
     opt.step()
 """,
@@ -883,6 +874,30 @@ for x, y in data:
     advance()
     log.append(loss.item())
 """,
+    "a loss of which a part is computed without gradients": """\
+class Distance(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.huber = nn.SmoothL1Loss(reduction="none")
+
+    def forward(self, q, target):
+        with torch.no_grad():
+            best = target.max(-1, keepdim=True)[0]
+            target = target + 0.1 * best
+        return self.huber(q, target).mean()
+
+
+distance = Distance()
+for x, y in data:
+    q = model(x)
+    with torch.no_grad():
+        target = model(x).detach()
+    loss = distance(q, target)
+    opt.zero_grad()
+    loss.backward()
+    opt.step()
+    log.append(loss.item())
+""",
     "an optional optimizer that is None for evaluation": """\
 def run_epoch(net, batches, optimizer=None):
     for x, y in batches:
@@ -929,6 +944,11 @@ def test_data_that_a_model_has_acted_for_is_made_outside_of_autocast():
     after = fix_text(HEAD + CONVERTED["transitions that a model has acted for are data"], Settings())[0]
     region = after.partition("with torch.autocast")[2].splitlines()
     assert [line.strip().partition(" = ")[0] for line in region[1:3]] == ["values", "loss"]
+
+
+def test_a_loss_of_which_a_part_is_computed_without_gradients_runs_under_autocast():
+    after = fix_text(HEAD + CONVERTED["a loss of which a part is computed without gradients"], Settings())[0]
+    assert "        loss = distance(q, target)\n" in after
 
 
 CLOSURE = f"""{HEAD}

@@ -104,22 +104,40 @@ def _moved_to(node: cst.CSTNode) -> cst.BaseExpression | None:
     return None
 
 
-def accelerated(code: Code) -> bool:
-    """Whether the file shows any sign of a device other than the CPU."""
-    flow, roles = code.flow, code.roles
+def accelerated(code: Code, functions: Iterable[Function]) -> bool:
+    """Whether code shows any sign of a device other than the CPU.
+
+    The files of ``functions`` may only speak of one; another file has to name one for a tensor or a module.
+    """
+    own = {code.tree.module(function) for function in functions}
     for node in code.tree.nodes():
-        if (moved := _moved_to(node)) is not None and _unknown_device(flow, moved):
+        if _sends(code, node) or (_speaks(code, node) and code.tree.module(node) in own):
             return True
-        match node:
-            case cst.SimpleString() if "cuda" in node.value.lower():
-                return True
-            case cst.Attribute(attr=cst.Name(value="cuda" | "accelerator" | "is_cuda")):
-                return True
-            case cst.Param(name=cst.Name(value=name)) if name == "device" and not _only_cpu(flow, roles, node):
-                return True
-            case cst.Attribute(attr=cst.Name(value="device")) if isinstance(node.value, cst.Name | cst.Attribute):
-                if dotted(node)[0] in ("args", "opt", "config", "cfg", "hparams", "opts", "self"):
-                    return True
+    return False
+
+
+def _sends(code: Code, node: cst.CSTNode) -> bool:
+    """``x.cuda()``, the name of a device that is not compared, or one made unseen; NCCL runs between GPUs only."""
+    if isinstance(node, cst.SimpleString):
+        compared = isinstance(code.tree.names.parent[node], cst.Comparison | cst.ComparisonTarget)
+        return not compared and str(node.evaluated_value).startswith(("cuda", "nccl", "torch.cuda."))
+    if not isinstance(node, cst.Call):
+        return False
+    if dotted(node.func)[-1:] == ("cuda",) and not code.flow.names.imported(node.func):
+        return True
+    return (moved := _moved_to(node)) is not None and _unknown_device(code.flow, moved)
+
+
+def _speaks(code: Code, node: cst.CSTNode) -> bool:
+    match node:
+        case cst.SimpleString():
+            return "cuda" in node.value.lower()
+        case cst.Attribute(attr=cst.Name(value="cuda" | "accelerator" | "is_cuda")):
+            return True
+        case cst.Param(name=cst.Name(value="device")):
+            return not _only_cpu(code.flow, code.roles, node)
+        case cst.Attribute(value=cst.Name() | cst.Attribute(), attr=cst.Name(value="device")):
+            return dotted(node)[0] in ("args", "opt", "config", "cfg", "hparams", "opts", "self")
     return False
 
 

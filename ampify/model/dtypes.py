@@ -52,6 +52,8 @@ _FLOAT: Found = frozenset({Dtype.FLOAT})
 _WHOLE: Found = frozenset({Dtype.WHOLE})
 _DEEP = 6
 """So many calls are followed into each other."""
+_FAR = 50
+"""So many values are evaluated within each other, about eight frames of Python each, of the 1,000 that it has."""
 _WIDE = 300
 """So many calls are followed for one value: classes that override each other's methods multiply the ways."""
 
@@ -79,7 +81,7 @@ class Dtypes:
     """The dtypes of one forward, under the autocast of one kind of device.
 
     ``inside`` are the nodes of its regions, ``reached`` the functions that regions call, and ``shielded`` the nodes
-    in there for which autocast is switched off again.
+    in there for which autocast is switched off again; ``exact`` is computed in float32.
     """
 
     def __init__(
@@ -89,25 +91,31 @@ class Dtypes:
         inside: Iterable[cst.CSTNode],
         reached: Collection[cst.FunctionDef],
         shielded: Iterable[cst.CSTNode] = (),
+        exact: Iterable[cst.CSTNode] = (),
     ) -> None:
         self.forward, self.flow, self.roles, self.tree = forward, forward.flow, forward.roles, forward.tree
         self._makers = Makers(forward.flow, forward.roles)
         self._policies, self._reached = POLICIES[device], reached
         self._inside, self._shielded = {id(n) for n in inside}, {id(n) for n in shielded}
         hoisted = (h.expression for r in forward.runs.found for h in r.hoists if h.to_float)
-        self._floats = {id(n) for n in (*forward.islands.floats(), *hoisted)}
+        self._floats = {id(n) for n in (*forward.islands.floats(), *hoisted, *exact)}
         self._opened: set[cst.Call] = set()
         self._known: dict[_Key, Found] = {}
         self._settled: set[_Key] = set()
         self._visited: set[_Key] = set()
+        self._far: list[_Key] = []
         self._changed = False
-        self._followed = 0
+        self._followed = self._depth = 0
 
     def of(self, node: cst.BaseExpression) -> Found:
         """The dtypes that the value of an expression may have where it stands; empty for what holds no value."""
+        far: list[_Key] = []
         while True:
-            self._changed, self._visited, self._followed = False, set(), 0
+            self._changed, self._visited, self._followed, self._far = False, set(), 0, list[_Key]()
+            for key in reversed(far):
+                self._value(*key)
             found = self._value(node)
+            far += self._far
             if not self._changed:
                 self._settled |= self._visited
                 return found
@@ -161,10 +169,17 @@ class Dtypes:
     # ------------------------------------------------------------------ values
 
     def _value(self, node: cst.CSTNode | Definition, frame: Frame | None = None, index: int | None = None) -> Found:
-        """The dtypes of a value, of its element ``index`` if it is a tuple; a value under way is empty at first."""
+        """The dtypes of a value, of its element ``index`` if it is a tuple; a value under way is empty at first.
+
+        So is one that is very far from the value that is asked for: the next round begins with it.
+        """
         key = (node, frame, index)
-        if key not in self._visited and key not in self._settled:
+        if self._depth == _FAR and key not in self._visited and key not in self._settled:
+            self._far.append(key)
+            self._changed = True
+        elif key not in self._visited and key not in self._settled:
             self._visited.add(key)
+            self._depth += 1
             before = self._known.get(key, _NONE)
             if isinstance(node, Definition):
                 found = before | self._defined(node, frame, index)
@@ -172,6 +187,7 @@ class Dtypes:
                 found = before | self._evaluated(node, frame, index)
             self._known[key] = found
             self._changed |= found != before
+            self._depth -= 1
         return self._known.get(key, _NONE)
 
     def _all(self, nodes: Iterable[cst.CSTNode | Definition], frame: Frame | None, index: int | None = None) -> Found:

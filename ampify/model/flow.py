@@ -218,7 +218,7 @@ class Flow:
     def drawn_by(self, target: cst.CSTNode, source: cst.BaseExpression, place: Place) -> Iterator[cst.BaseExpression]:
         """The containers whose elements ``target`` takes one after the other, for what is kept at ``place``."""
         match target, source:
-            case cst.Tuple() | cst.List(), cst.Call(func=cst.Name(value="zip"), args=args):
+            case cst.Tuple() | cst.List(), cst.Call(func=func, args=args) if self._pairs(func):
                 for element, arg in zip(target.elements, args, strict=False):
                     yield from self.drawn_by(element.value, arg.value, place)
             case cst.Tuple(elements=[_, element]), cst.Call(func=cst.Name(value="enumerate"), args=[arg, *_]):
@@ -233,6 +233,11 @@ class Flow:
                 yield from (arg.value for arg in args)
             case _ if self.place(target) == place:
                 yield source
+
+    def _pairs(self, func: cst.BaseExpression) -> bool:
+        """Whether a function gives tuples with one element of each of its arguments."""
+        plain = isinstance(func, cst.Name) and func.value == "zip"
+        return plain or "itertools.product" in self.names.imported(func)
 
     def reaching(self, place: Place, use: cst.CSTNode) -> list[Definition]:
         """The definitions whose value ``place`` may hold at statement ``use``."""

@@ -1,4 +1,4 @@
-"""Losses that are means of half-precision values, and sums and arrays of them behind a region.
+"""Losses that are means of half-precision values, sums of them by libraries, and sums and arrays behind a region.
 
 Autocast leaves `mean` in the dtype of what it is given; outside of it `sum` and `numpy` do so as well.
 
@@ -9,10 +9,12 @@ float32 is in float32, and each value gets its share of the gradient alone.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import libcst as cst
 
+from ampify.model import libraries
 from ampify.model.definitions import How
 from ampify.model.dtypes import Dtype, Dtypes
 from ampify.model.operators import KEEPING
@@ -46,6 +48,25 @@ def arrays(forward: Forward) -> Iterator[cst.BaseExpression]:
     if given:
         dtypes = Dtypes(forward, "cuda", forward.running.inside, _reached(forward))
         yield from (value for value in given if dtypes.of(value) == {Dtype.HALF})
+
+
+def pooled(forward: Forward) -> Iterator[cst.BaseExpression]:
+    """What a library adds up over the nodes of each graph: however many there are, the sums have to fit."""
+    running, flow = forward.running, forward.flow
+    calls = (n for n in running.inside if isinstance(n, cst.Call))
+    for call in (*calls, *(call for function in running.functions for call in flow.calls_in[function])):
+        if call.args and _pools(forward, call) and not running.dtypes["cuda"].unchanged([call.args[0].value]):
+            yield call.args[0].value
+
+
+def _pools(forward: Forward, call: cst.Call) -> bool:
+    """Whether a call is of such a function, and stands outside of the library itself."""
+    paths, named = [*forward.flow.names.imported(call.func)], forward.flow.named(call.func)
+    if isinstance(named, cst.FunctionDef):
+        paths += libraries.defined(forward.tree.path(named) or "", named.name.value)
+    package = next((path.partition(".")[0] for path in paths if libraries.pools(path)), None)
+    plain = not call.args[0].star and call.args[0].keyword is None
+    return plain and package is not None and package not in Path(forward.tree.path(call) or "").parts
 
 
 def _makes_array(forward: Forward, call: cst.Call) -> bool:

@@ -6,7 +6,7 @@ convert all the same. What cannot be decided (a tensor's dtype, an index that ma
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -19,8 +19,9 @@ from ampify.model.forward import Forward
 from ampify.model.makers import Makers
 from ampify.model.roles import Role
 from ampify.model.step import Obstacle
+from ampify.model.subregions import has_no_half
 from ampify.source.importers import project_file
-from ampify.syntax.walk import arguments, keyword
+from ampify.syntax.walk import arguments, keyword, walk
 
 
 class Hazards:
@@ -55,14 +56,14 @@ class Hazards:
 
     def _reached(self) -> Iterator[Obstacle]:
         """Calls in the regions, and in the functions of this file that they reach."""
-        for node in self.running.inside:
+        for node in _with_lambdas(self.running.inside):
             yield from self._product(node)
             if isinstance(node, cst.Call):
                 yield from self._call(node)
                 yield from self._elsewhere(node)
                 yield from self._undefined(node)
         for function in self.running.functions:
-            for node in self.flow.body[function]:
+            for node in _with_lambdas(self.flow.body[function]):
                 yield from self._product(node)
                 if isinstance(node, cst.Call):
                     yield from self._call(node)
@@ -95,7 +96,7 @@ class Hazards:
         name = call.func.attr.value if isinstance(call.func, cst.Attribute) else ""
         if paths & words.BCE_FUNCTIONS or self.forward.islands.made_by(call.func) & words.BCE_MODULES:
             yield self._at(call, f"`{text}` takes probabilities, which raises under autocast (AMP401)")
-        elif paths & words.NO_HALF or any(p.startswith(words.NO_HALF_MODULES) for p in paths):
+        elif has_no_half(self.flow, call) and not self.running.shielded(call):
             yield self._at(call, f"`{text}` has no kernel for half precision (AMP407)")
         elif paths & words.NORMS:
             yield from self._normed(call, text)
@@ -118,8 +119,10 @@ class Hazards:
         func, made = call.func, list[cst.CSTNode]()
         for module in (func, func.value) if isinstance(func, cst.Attribute) else (func,):
             made += self._makers.of(module, drawn=True)
-        classes = (maker.func for maker in made if isinstance(maker, cst.Call))
-        return libraries.hazard(path for cls in classes for path in self._class_paths(cls))
+        makers = [maker for maker in made if isinstance(maker, cst.Call)]
+        known = (path for maker in makers for path in self._class_paths(maker.func))
+        summing = (p for maker in makers if not _divides(maker) for p in self._class_paths(maker.func))
+        return libraries.hazard(known) or libraries.sums(summing)
 
     def _class_paths(self, maker: cst.BaseExpression) -> Iterator[str]:
         """The import paths of a class, also where its library is among the files."""
@@ -136,6 +139,8 @@ class Hazards:
 
     def _product(self, node: cst.CSTNode) -> Iterator[Obstacle]:
         """A Gram matrix adds up squares over all positions; what divides them comes after they have overflowed."""
+        if self.running.shielded(node):
+            return
         if (pair := gram.product(self.flow, node)) is not None and not gram.bounded(self.flow, pair):
             reason = "multiplies a tensor with itself, and sums of squares may not fit float16 (AMP403)"
             yield self._at(node, f"`{self.tree.text(node)}` {reason}", scaling=True)
@@ -304,8 +309,24 @@ class Hazards:
 _FILLS = "a float32 tensor is filled by index from autocast results, which needs equal dtypes (AMP310)"
 
 
+def _with_lambdas(nodes: Iterable[cst.CSTNode]) -> Iterator[cst.CSTNode]:
+    """Code of a scope, and that of the lambdas in it: they run there, or in what they are given to."""
+    for node in nodes:
+        yield node
+        if isinstance(node, cst.Lambda):
+            yield from walk(node.body)
+
+
 def _kept(arg: cst.Arg) -> bool:
     return arg.keyword is not None and arg.keyword.value in ("weight", "bias", "running_mean", "running_var")
+
+
+def _divides(maker: cst.Call) -> bool:
+    """``aggr="mean"``: what a layer of a graph does instead of adding up."""
+    match keyword(maker, "aggr"):
+        case cst.SimpleString(evaluated_value="mean" | "max" | "min" | "median"):
+            return True
+    return False
 
 
 def _over_numbers(call: cst.Call) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TypeGuard
 
@@ -355,11 +356,16 @@ class Obstacles:
         """What does not run any more has to be mended before it can be converted."""
         if not gone.suspected(self.tree.source.text):
             return
-        calling = [f for f in self.flow.functions if {*self.functions} & {*self.flow.reachable(f)}]
-        found = [*gone.indexed(self.flow, self.roles, [*self.functions, *calling])]
+        found = [*gone.indexed(self.flow, self.roles, self._around)]
         for use in (*found, *gone.imported(self.flow)):
             yield self._at("AMP017", use.node, use.reason)
             return
+
+    @cached_property
+    def _around(self) -> list[Function]:
+        """The functions of the step, and those that lead to them."""
+        calling = (f for f in self.flow.functions if {*self.functions} & {*self.flow.reachable(f)})
+        return [*dict.fromkeys([*self.functions, *calling])]
 
     def _tested(self) -> Iterator[Obstacle]:
         """Where pytest finds tests, what is asserted of a step's results was measured in float32."""
@@ -383,11 +389,8 @@ class Obstacles:
             yield self._at("AMP017", statement, reason)
 
     def _no_accelerator(self) -> Iterator[Obstacle]:
-        nccl = any(n.evaluated_value == "nccl" for n in self.tree.all(cst.SimpleString))
-        if not nccl and not accelerated(self.code):  # NCCL runs between GPUs only
-            yield self._at(
-                "AMP018", self.backwards[0].node, "no use of CUDA or another accelerator was found in this file"
-            )
+        if not accelerated(self.code, self._around):
+            yield self._at("AMP018", self.backwards[0].node, "no use of CUDA or another accelerator was found here")
         elif self.steps and stays_on_cpu(self.forward.code, self.functions, self.forward.runs.models()):
             yield self._at("AMP018", self.backwards[0].node, "its model is made here, and never leaves the CPU")
         elif self.steps and (there := never_on_cuda(self.code)):

@@ -11,6 +11,8 @@ import libcst as cst
 from ampify.model import fills, operators
 from ampify.model.dtypes import Dtype, Dtypes
 from ampify.model.makers import Makers
+from ampify.model.step import Subregion
+from ampify.model.subregions import Subregions
 
 if TYPE_CHECKING:
     from ampify.model.forward import Forward
@@ -24,6 +26,7 @@ class Running:
         self.inside = [n for region in forward.runs.found for s in region.statements for n in self.flow.inside(s)]
         self.inside += [n for r in forward.runs.found for h in r.hoists for n in self.flow.inside(h.expression)]
         self._makers = Makers(forward.flow, forward.roles)
+        self._exact = Subregions(self)
 
     @cached_property
     def functions(self) -> tuple[cst.FunctionDef, ...]:
@@ -45,7 +48,19 @@ class Running:
     @cached_property
     def dtypes(self) -> dict[str, Dtypes]:
         """The dtypes of values, by kind of device."""
-        return {device: Dtypes(self.forward, device, self.inside, self.functions) for device in operators.POLICIES}
+        exact = self._exact.candidates
+        off = [n for statement in exact.values() for n in self.flow.inside(statement)]
+        devices = operators.POLICIES
+        return {d: Dtypes(self.forward, d, self.inside, self.functions, off, exact) for d in devices}
+
+    @cached_property
+    def subregions(self) -> tuple[Subregion, ...]:
+        """Where autocast is switched off again."""
+        return tuple(self._exact.found(self.dtypes["cuda"]))
+
+    def shielded(self, node: cst.CSTNode) -> bool:
+        """Whether a product runs in a subregion."""
+        return any(self._exact.candidates.get(node) is s.statement for s in self.subregions)
 
     def filled(self) -> Iterator[cst.BaseExpression]:
         """The tensors in half precision of which a copy gets a number that float16 cannot hold."""

@@ -26,6 +26,7 @@ _MOVES = {
     "list", "requires_grad_", "dict", "zip", "enumerate", "values", "items", "len", "print", "isinstance", "int",
     "range", "backward",
 }  # fmt: skip
+_LISTED = operators.POLICIES["cuda"].half | operators.POLICIES["cuda"].float32
 _PLAIN_CALLS = {"sum", "len", "float", "list", "tuple", "int", "print", "isinstance", "range", "zip", "enumerate"}
 
 
@@ -129,12 +130,27 @@ class Runs:
         return self.roles.of(receiver) is not Role.LOSS and not self.forward.reads_low(receiver, statement)
 
     def _works(self, function: cst.FunctionDef) -> bool:
-        """Whether a function of the file calls more than what moves values about."""
+        """Whether a function of the project calls more than what moves values about, and may do so on tensors."""
+        if not any(map(self._on_tensors, (function, *self.flow.reachable(function)))):
+            return False
         for call in self.flow.calls_in[function]:
             name = call.func.attr.value if isinstance(call.func, cst.Attribute) else getattr(call.func, "value", "")
             if name not in _MOVES and self.flow.callee(call) is not function:
                 return True
         return any(isinstance(n, cst.BinaryOperation) for n in self.flow.body[function])
+
+    def _on_tensors(self, function: cst.FunctionDef) -> bool:
+        """Whether a function stands in a file that uses PyTorch, or calls a method that autocast has a say in."""
+        if self.tree.module(function) in self._with_torch:
+            return True
+        methods = (call.func for call in self.flow.calls_in[function] if isinstance(call.func, cst.Attribute))
+        return any(m.attr.value in _LISTED and not self.flow.names.imported(m) for m in methods)
+
+    @cached_property
+    def _with_torch(self) -> set[cst.Module]:
+        """The files that use PyTorch."""
+        names = (n for n in self.tree.all(cst.Name) if "torch" in {p[:5] for p in self.flow.names.imported(n)})
+        return {self.tree.module(n) for n in names}
 
     def _simple(self, statement: cst.CSTNode) -> list[cst.CSTNode]:
         """The simple statements of a line, or of a block that is one line."""
@@ -266,11 +282,24 @@ class Runs:
         return False
 
     def _evaluates(self, function: cst.FunctionDef) -> bool:
-        """A function that switches gradients off, as evaluations do: its casts must not enter a training region."""
-        return any(
-            isinstance(n, cst.With) and any(switches_off(self.flow.names, i.item) for i in n.items)
-            for n in self.flow.body[function]
-        )
+        """A function that runs modules with gradients off, as evaluations do.
+
+        Autocast keeps the cast of a weight for the rest of a region, and one made without gradients has none to give.
+        """
+        off = (n for n in self.flow.body[function] if isinstance(n, cst.With))
+        off = (n for n in off if any(switches_off(self.flow.names, i.item) for i in n.items))
+        return any(self._multiplies(node) for block in off for node in self.flow.inside(block))
+
+    def _multiplies(self, node: cst.CSTNode) -> bool:
+        """Whether autocast may cast a weight for a node: a module, a function of the project, a product."""
+        match node:
+            case cst.BinaryOperation(operator=cst.MatrixMultiply()):
+                return True
+            case cst.Call(func=func):
+                name = func.attr.value if isinstance(func, cst.Attribute) else getattr(func, "value", "")
+                half = name in operators.POLICIES["cuda"].half
+                return half or self.forward.runs_module(node) or self.flow.callee(node) is not None
+        return False
 
     def _written(self, node: cst.Attribute) -> bool:
         """``p.data`` as the target of an assignment or the receiver of a method that ends in an underscore."""

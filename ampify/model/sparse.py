@@ -8,11 +8,12 @@ and the backward of `torch.sparse.mm` multiplies them with gradients in half pre
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 import libcst as cst
 
 from ampify.model.definitions import How
+from ampify.model.dtypes import unpacked
 from ampify.model.flow import Flow
 
 COO, OTHER = "COO", "compressed"
@@ -65,33 +66,61 @@ def layouts(flow: Flow, node: cst.CSTNode, seen: frozenset[object] = frozenset()
         return _DENSE
     seen |= {node}
     match node:
+        case cst.Call() if made := _of_maker(flow, node):
+            return made
         case cst.Call(func=cst.Attribute(value=inner, attr=cst.Name(value=name)) as func) if not _imported(flow, func):
-            if name in _TURNING:
-                return frozenset({_TURNING[name]})
             if name in _SAME:
                 return layouts(flow, inner, seen)
-        case cst.Call(func=func) if made := frozenset(_MAKING[p] for p in _imported(flow, func) if p in _MAKING):
-            return made
     if isinstance(node, cst.Call):
-        function = flow.callee(node)
-        results = flow.returns(function) if function is not None else ()
-        return _DENSE.union(*(layouts(flow, r.value, seen) for r in results if r.value is not None))
+        return _DENSE.union(*(layouts(flow, value, seen) for value in _returned(flow, node)))
     place = flow.place(node)
     if place is None or place in seen:
         return _DENSE
-    return _DENSE.union(*(layouts(flow, value, seen | {place}) for value in _given(flow, node)))
+    found = _DENSE.union(*(layouts(flow, value, seen | {place}) for value in _given(flow, node)))
+    starred = any(_starred(flow, d.node) for d in flow.assigned(place) if d.how is How.PARAM)
+    return found | _made(flow) if starred else found
 
 
-def _given(flow: Flow, node: cst.CSTNode) -> list[cst.BaseExpression]:
-    """What a name or attribute was given anywhere; an element of what is unpacked is not told from the others."""
-    place, found = flow.place(node), []
+def _given(flow: Flow, node: cst.CSTNode) -> Iterator[cst.BaseExpression]:
+    """What a name or attribute was given anywhere; of what a function returns, the element that it unpacks."""
+    place = flow.place(node)
     for d in flow.assigned(place) if place is not None else ():
         match d.how:
             case How.PARAM:
-                found += [*flow.passed(d)]
+                yield from flow.passed(d)
             case How.ASSIGN if d.value is not None:
-                found.append(d.value)
-    return found
+                yield d.value
+            case How.UNPACK if isinstance(d.value, cst.Call) and (index := unpacked(flow, d)) is not None:
+                tuples = (v for v in _returned(flow, d.value) if isinstance(v, cst.Tuple))
+                yield from (t.elements[index].value for t in tuples if index < len(t.elements))
+
+
+def _returned(flow: Flow, call: cst.Call) -> Iterator[cst.BaseExpression]:
+    function = flow.callee(call)
+    results = flow.returns(function) if function is not None else ()
+    return (r.value for r in results if r.value is not None)
+
+
+def _starred(flow: Flow, parameter: cst.CSTNode) -> bool:
+    """Whether a call gives a parameter something out of a sequence: it may be anything that the program makes."""
+    function = flow.function(parameter)
+    calls = flow.sites.get(function, ()) if isinstance(function, cst.FunctionDef) else ()
+    return any(arg.star for call in calls for arg in call.args)
+
+
+def _made(flow: Flow) -> frozenset[str]:
+    """The layouts of all sparse tensors that a program makes."""
+    return _DENSE.union(*(_of_maker(flow, call) for call in flow.calls))
+
+
+def _of_maker(flow: Flow, call: cst.Call) -> frozenset[str]:
+    """The layout of the sparse tensor that a call makes."""
+    if paths := _imported(flow, call.func):
+        return frozenset(_MAKING[p] for p in paths if p in _MAKING)
+    match call.func:
+        case cst.Attribute(attr=cst.Name(value=name)) if name in _TURNING:
+            return frozenset({_TURNING[name]})
+    return _DENSE
 
 
 def _imported(flow: Flow, node: cst.CSTNode) -> frozenset[str]:

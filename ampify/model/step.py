@@ -152,6 +152,16 @@ class Split:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Subregion:
+    """A statement for which autocast is switched off again, with ``floats`` of its values in float32."""
+
+    statement: cst.BaseSmallStatement
+    floats: tuple[cst.BaseExpression, ...]
+    device: cst.Name
+    """A tensor on the device of the region."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Home:
     """Where the scaler is made: after statement ``after``, as a name of ``function`` or an attribute of ``cls``."""
 
@@ -216,6 +226,7 @@ class TrainingStep:
     filled: tuple[cst.BaseExpression, ...] = ()
     """Values of which a copy gets a number that float16, but not bfloat16, is too small for."""
     splits: tuple[Split, ...] = ()
+    subregions: tuple[Subregion, ...] = ()
     reach: Reach = field(default_factory=Reach)
     checkpoints: tuple[Checkpoint, ...] = ()
     obstacles: tuple[Obstacle, ...] = ()

@@ -17,9 +17,7 @@ from ampify.model.step import Code, FileModel
 from ampify.syntax import blocks
 from ampify.syntax.walk import arguments, keyword, walk
 
-_SPARSE = {"torch.spmm", "torch.smm", "torch.sparse.mm", "torch.sparse.addmm"}
-"""Products, which autocast may cast, and of which some kernels know half precision: nothing that is sure."""
-_NO_HALF = words.NO_HALF - _SPARSE | {
+_NO_HALF = words.NO_HALF - words.SPARSE_PRODUCTS | {  # some kernels of those know half precision
     "torch.quantile", "torch.nanquantile", "torch.pca_lowrank", "torch.svd_lowrank", "torch.linalg.matrix_rank",
     "torch.linalg.cond", "torch.geqrf", "torch.lu",
 }  # fmt: skip

@@ -54,6 +54,8 @@ class _Scan:
 
     def _reached(self, node: cst.CSTNode) -> bool:
         """Whether a node may run in a region: there, in what is called from there, or in a method of any class."""
+        if self.forward.running.shielded(node):
+            return False
         function = self.flow.function(node)
         return node in self._running or function in self._called or blocks.class_of(self.tree, function) is not None
 

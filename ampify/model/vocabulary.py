@@ -89,10 +89,13 @@ NOT_LINEAR = {"clamp", "clip", "sign", "norm"}
 
 OVERFLOWING = {"masked_fill", "masked_fill_", "fill_", "fill_diagonal_", "where", "full_like", "clamp", "clamp_"}
 
-NO_HALF = {
-    "torch.spmm", "torch.smm", "torch.sparse.mm", "torch.sparse.addmm", "torch.svd", "torch.inverse", "torch.pinverse",
-    "torch.logdet", "torch.slogdet", "torch.det", "torch.cholesky", "torch.cholesky_solve", "torch.qr", "torch.lstsq",
-    "torch.triangular_solve", "torch.histc", "torch.stft", "torch.istft", "torch.matrix_exp",
+SPARSE_PRODUCTS = {"torch.spmm", "torch.smm", "torch.sparse.mm", "torch.sparse.addmm"}
+"""Functions that multiply a sparse matrix, and autocast may cast both."""
+
+NO_HALF = SPARSE_PRODUCTS | {
+    "torch.svd", "torch.inverse", "torch.pinverse", "torch.logdet", "torch.slogdet", "torch.det", "torch.cholesky",
+    "torch.cholesky_solve", "torch.qr", "torch.lstsq", "torch.triangular_solve", "torch.histc", "torch.stft",
+    "torch.istft", "torch.matrix_exp",
 }  # fmt: skip
 NO_HALF_MODULES = (
     "torch.fft.", "torch.linalg.inv", "torch.linalg.svd", "torch.linalg.qr", "torch.linalg.eig", "torch.linalg.det",

@@ -12,7 +12,7 @@ from ampify.model.flags import Flag, Unheard, Wish, title
 from ampify.model.flow import params
 from ampify.model.options import Option
 from ampify.model.reach import visible_home
-from ampify.model.step import Backward, Device, Home, InnerGradient, OptimizerStep, Region, TrainingStep
+from ampify.model.step import Backward, Device, Home, InnerGradient, OptimizerStep, Region, Subregion, TrainingStep
 from ampify.rewrite import checkpoints, edit
 from ampify.rewrite.habits import quoted, width
 from ampify.rewrite.imports import AddedImport, added_import, need
@@ -69,6 +69,8 @@ class Adoption:
             yield from self._travel()
         for region in self.step.regions:
             yield from self._region(region)
+        for subregion in self.step.subregions:
+            yield from self._subregion(subregion)
         yield from self._islands()
         if self.scaling:
             yield from self._scaled()
@@ -342,6 +344,12 @@ class Adoption:
         for _, edits in inner:
             yield from edits
 
+    def _subregion(self, subregion: Subregion) -> Iterator[Edit]:
+        """Autocast switched off for one statement; its operands are cast with all that has to be in float32."""
+        statement = blocks.statement_of(self.tree, subregion.statement)
+        autocast, kind = self.spell("torch.autocast", statement), f"{self.tree.text(subregion.device)}.device.type"
+        yield from edit.wrap(self.tree, [statement], [f"with {autocast}(device_type={kind}, enabled=False):"])
+
     def _marked(self, made: Edit) -> Iterator[Edit]:
         """An insertion as several where it holds ``.float()``: the proof is told where each of those lands."""
         first, *rest = made.text.split(_FLOAT)
@@ -388,7 +396,8 @@ class Adoption:
 
     def _in_float(self) -> Iterator[Edit]:
         """``x.float()`` for what losses, sigmoids and distributions take; ``.float()`` stands as a mark."""
-        for node in (*self.step.floats, *(self.step.filled if self.scaling else ())):
+        cast = dict.fromkeys(node for subregion in self.step.subregions for node in subregion.floats)
+        for node in (*self.step.floats, *(self.step.filled if self.scaling else ()), *cast):
             span = self.tree.span(node)
             primary = isinstance(node, cst.Name | cst.Attribute | cst.Subscript | cst.Call) or bool(node.lpar)
             if not primary:
