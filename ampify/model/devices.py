@@ -123,8 +123,9 @@ def _sends(code: Code, node: cst.CSTNode) -> bool:
         return not compared and str(node.evaluated_value).startswith(("cuda", "nccl", "torch.cuda."))
     if not isinstance(node, cst.Call):
         return False
-    if dotted(node.func)[-1:] == ("cuda",) and not code.flow.names.imported(node.func):
-        return True
+    match node.func:
+        case cst.Attribute(attr=cst.Name(value="cuda")) as method if not code.flow.names.imported(method):
+            return True
     return (moved := _moved_to(node)) is not None and _unknown_device(code.flow, moved)
 
 

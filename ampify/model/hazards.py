@@ -96,7 +96,7 @@ class Hazards:
         name = call.func.attr.value if isinstance(call.func, cst.Attribute) else ""
         if paths & words.BCE_FUNCTIONS or self.forward.islands.made_by(call.func) & words.BCE_MODULES:
             yield self._at(call, f"`{text}` takes probabilities, which raises under autocast (AMP401)")
-        elif has_no_half(self.flow, call) and not self.running.shielded(call):
+        elif has_no_half(self.flow, call) and not self.running.shielded(call) and not self._tabled(call):
             yield self._at(call, f"`{text}` has no kernel for half precision (AMP407)")
         elif paths & words.NORMS:
             yield from self._normed(call, text)
@@ -113,6 +113,11 @@ class Hazards:
                     "is not decorated with `custom_fwd` and `custom_bwd`, so its tensors would differ in dtype (AMP510)"
                 )
                 yield self._at(call, f"the autograd function `{cls.name.value}` {reason}")
+
+    def _tabled(self, call: cst.Call) -> bool:
+        """Whether a product with a graph is one of a library's: `_adjacent` knows which programs have such graphs."""
+        within = any(libraries.defined(self.tree.path(call) or "", ""))
+        return within and bool(self.flow.names.imported(call.func) & words.SPARSE_PRODUCTS)
 
     def _of_library(self, call: cst.Call) -> str | None:
         """Why a module of a library, or a method of one, does not work in half precision."""

@@ -6,6 +6,7 @@ Only what is in sight counts: one module or function that is not known, and the 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -43,14 +44,26 @@ class _Scan:
         self._makers = Makers(forward.flow, forward.roles)
 
     def inert(self, node: cst.CSTNode) -> bool:
-        """Whether a node neither multiplies matrices nor makes or runs what may."""
+        """Whether a node neither multiplies matrices nor makes or runs what may; a library is judged by its table."""
+        if self._libraries and self.tree.module(node) in self._libraries:
+            return True
         match node:
             case cst.BinaryOperation(operator=cst.MatrixMultiply()):
                 return not self._reached(node)
             case cst.Call(func=func):
-                paths = self.flow.names.imported(func)
+                paths = self.flow.names.imported(func) or frozenset(self._defined(func))
                 return all(self._inert(path, node) for path in paths) if paths else self._method(node)
         return True
+
+    @cached_property
+    def _libraries(self) -> set[cst.Module]:
+        files = zip(self.tree.modules, self.tree.paths, strict=False)
+        return {module for module, path in files if any(libraries.defined(path, ""))}
+
+    def _defined(self, func: cst.BaseExpression) -> Iterator[str]:
+        """The import paths of a class or function of a library that is among the files."""
+        if self._libraries and (named := self.flow.named(func)) is not None:
+            yield from libraries.defined(self.tree.path(named) or "", named.name.value)
 
     def _reached(self, node: cst.CSTNode) -> bool:
         """Whether a node may run in a region: there, in what is called from there, or in a method of any class."""
@@ -111,6 +124,8 @@ class _Scan:
         """Whether the class of a module is in the text, down to `torch.nn.Module`, or of a library and known."""
         cls = self.flow.named(func)
         if isinstance(cls, cst.ClassDef):
+            if known := [*self._defined(func)]:
+                return any(map(libraries.lowers_nothing, known))
             return all(self._class(base.value) for base in cls.bases)
         if isinstance(func, cst.Subscript):  # out of a table
             place = self.flow.place(func.value)

@@ -131,6 +131,8 @@ class Names:
                 path = ".".join((binding.path, *rest))
                 if len(bindings) > 1 or (origin := self._linked(path, scope)) is None:
                     yield path  # of a name that means other things too, what it leads to cannot be relied on
+                elif origin[1] and not origin[0].lookup(origin[1][0]):
+                    yield path  # by a star import of what is not at hand
                 elif origin[1]:
                     yield from self._paths(*origin, follow=False)
             elif follow and binding.value is not None and (alias := dotted(binding.value)) and alias[0] != root:
