@@ -155,6 +155,67 @@ for x, y in data:
     opt.step()
 """,
     ),
+    "gradients that are clipped before they are averaged": (
+        "AMP020",
+        """\
+import torch.distributed as dist
+
+
+def average():
+    for p in model.parameters():
+        dist.all_reduce(p.grad.data, op=dist.ReduceOp.SUM)
+        p.grad.data /= dist.get_world_size()
+
+
+for x, y in data:
+    opt.zero_grad()
+    loss = F.cross_entropy(model(x), y)
+    loss.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    average()
+    opt.step()
+""",
+    ),
+    "the largest gradient of all processes": (
+        "AMP020",
+        """\
+import torch.distributed as dist
+
+
+def average():
+    for p in model.parameters():
+        dist.all_reduce(p.grad.data, op=dist.ReduceOp.MAX)
+        p.grad.data /= dist.get_world_size()
+
+
+for x, y in data:
+    opt.zero_grad()
+    loss = F.cross_entropy(model(x), y)
+    loss.backward()
+    average()
+    opt.step()
+""",
+    ),
+    "gradients that are averaged, and clamped": (
+        "AMP020",
+        """\
+import torch.distributed as dist
+
+
+def average():
+    for p in model.parameters():
+        dist.all_reduce(p.grad.data, op=dist.ReduceOp.SUM)
+        p.grad.data = p.grad.clamp(-1.0, 1.0)
+
+
+for x, y in data:
+    opt.zero_grad()
+    loss = F.cross_entropy(model(x), y)
+    loss.backward()
+    average()
+    opt.step()
+""",
+    ),
     "an optimizer of the file's own that has no groups of parameters": (
         "AMP017",
         """\
@@ -1095,7 +1156,7 @@ def test_gradients_that_another_process_is_sent_are_named():
 def average(net):
     grads = [p.grad for p in net.parameters()]
     for g in grads:
-        dist.all_reduce(g)
+        dist.all_reduce(g, op=dist.ReduceOp.MAX)
 
 
 for x, y in data:

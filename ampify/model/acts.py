@@ -93,6 +93,8 @@ class Acts:
             for part in inner:
                 if (touched := self._gradient(part)) is not None and touched not in seen:
                     seen.add(touched)
+                    if part in self.gradients.averaging:  # which comes before they are unscaled
+                        continue
                     yield GradientUse(touched, function, owners=self._loop_owner(touched))
 
     def _call(self, call: cst.Call, function: Function) -> Iterator[Act]:

@@ -432,14 +432,30 @@ class Obstacles:
 
     def _reduced(self) -> Iterator[Obstacle]:
         """``dist.all_reduce(p.grad)``: after `unscale_` an overflow would be known to one process alone."""
-        for call in (n for n in self.nodes if isinstance(n, cst.Call)):
-            if self.acts.gradients.reduces(call):
+        leading = {c: found for b in self.backwards for c in self.flow.calls_in[b.function] if (found := self._sums(c))}
+        early = {n for call, found in leading.items() if not self._touched_before(call) for n in found}
+        reducing = (n for n in self.nodes if isinstance(n, cst.Call) and self.acts.gradients.reduces(n))
+        for call in (*reducing, *(n for found in leading.values() for n in found)):
+            if call not in early:
                 reason = (
                     f"`{self.tree.text(call.func)}` hands gradients to other processes, and all of them have to skip "
                     "the same steps: do that while they are scaled, then `unscale_`"
                 )
                 yield self._at("AMP020", call, reason)
                 return
+
+    def _sums(self, call: cst.Call) -> list[cst.Call]:
+        """The calls that average gradients over processes, and do no more with them, among those that a call runs."""
+        callee = self.flow.callee(call)
+        below = (n for f in (callee, *self.flow.reachable(callee)) for n in self.flow.calls_in[f]) if callee else ()
+        averaging = self.acts.gradients.averaging
+        return [n for n in (call, *below) if n in averaging and self.acts.gradients.reduces(n)]
+
+    def _touched_before(self, call: cst.Call) -> bool:
+        """Whether gradients are looked at, so unscaled, before they are averaged."""
+        at, function = self.tree.span(call).start, self.flow.function(call)
+        uses = (a for a in self.step if isinstance(a, GradientUse))
+        return any(a.function is not function or self.tree.span(a.node).start < at for a in uses)
 
     def _kept(self) -> Iterator[Obstacle]:
         """``bank[name] += p.grad``, ``grads.append(p.grad.clone())``: gradients stored while scaled."""
