@@ -184,6 +184,38 @@ def fit(loader, name):
     assert f"device_type={spelled}," in text.partition("def fit")[0]
 
 
+METAL = {
+    "an object": 'device = torch.device("mps" if torch.backends.mps.is_available() else "cpu")',
+    "a name": 'device = "mps" if torch.backends.mps.is_available() else "cpu"',
+    "a name of three": 'device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"',
+    "one of three": """\
+if torch.cuda.is_available():
+    device = torch.device("cuda")
+elif hasattr(torch.backends, "mps") and torch.backends.mps.is_available():
+    device = torch.device("mps")
+else:
+    device = torch.device("cpu")""",
+}
+
+
+@pytest.mark.parametrize("rest", [LOOP, FUNCTION])
+@pytest.mark.parametrize("how", METAL)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_autocast_is_not_told_of_mps_before_torch_2_5(how: str, rest: str, dtype: str):
+    before = HEAD.replace(PICKED, f"{METAL[how]}\n# or cuda") + rest
+    after, left = fix_text(before, Settings(dtype=dtype))
+    newer, _ = fix_text(before, Settings(dtype=dtype, target_torch=(2, 5)))
+    if "cuda" not in METAL[how]:
+        assert after == before
+        assert [d.code for d in left] == ["AMP018"]
+        return
+    assert left == []
+    assert 'device_type="cuda", ' in after
+    assert '= device.type == "cuda"' in after or 'torch.device(device).type == "cuda"' in after
+    assert 'device_type="cuda", ' not in newer
+    assert_same(run(before), run(after, "off"))
+
+
 MEMORY = """\
 import torch
 

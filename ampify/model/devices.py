@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 
 import libcst as cst
 
@@ -37,6 +38,12 @@ class Devices:
             is_object, is_name = self._kind(expression)
             return Device(expression, is_object, is_name, may_be_none(self.code, expression))
         return Device(None, flag=self.flags.for_cuda(function, before))
+
+    @cached_property
+    def metal(self) -> bool:
+        """Whether code may train on Apple's GPUs: before torch 2.5, `torch.autocast` does not take their name."""
+        named = any(node.attr.value == "mps" for node in self.tree.all(cst.Attribute))
+        return named or any(node.evaluated_value == "mps" for node in self.tree.all(cst.SimpleString))
 
     def _candidates(self, function: Function, before: cst.CSTNode | None) -> Iterator[cst.BaseExpression]:
         """Names and attributes that tensors are moved to, in this function first, then any that it sees."""

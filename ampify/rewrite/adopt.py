@@ -48,6 +48,7 @@ class Adoption:
         self.cuda = quoted(self.tree, step.acts[0].node, "cuda")
         self.scaling = settings.dtype == "float16" and settings.device != "cpu"
         self.devices = Devices(step.code)
+        self.metal = self.devices.metal and (settings.target_torch is None or settings.target_torch < (2, 5))
         self.imports: dict[AddedImport, tuple[Edit, ...]] = {}
         self.folds: list[str] = []
         self.closures: list[str] = []
@@ -146,8 +147,8 @@ class Adoption:
     # ------------------------------------------------------------------ the device
 
     def _device_type(self, device: Device, home: bool, prefix: str = "") -> str:
-        """The type of a device as an expression; where there may be no device, that which AMP is on for."""
-        if device.expression is None or device.may_be_none:
+        """The type of a device as an expression; of one that autocast may not know, that which AMP is on for."""
+        if device.expression is None or device.may_be_none or self.metal:
             return self.cuda
         return f"{prefix}{self.device_type}" if home and not device.is_object else self._kind(device.expression, device)
 
@@ -195,7 +196,7 @@ class Adoption:
             given = self.tree.text(device.expression)
             on = f"{given} is not None and {self._kind(device.expression, device)} == {self.cuda}"
         elif device.expression is not None:
-            on = f"{kind} == {self.cuda}"
+            on = f"{self._kind(device.expression, device) if self.metal else kind} == {self.cuda}"
         elif device.flag is not None:
             on = self._truth(device.flag, function)
         else:
@@ -266,7 +267,7 @@ class Adoption:
         device = self._home_device(home)
         prefix = f"{self._self(home.function)}." if home.cls is not None else ""
         lines = []
-        if device.expression is not None and not device.is_object and not device.may_be_none:
+        if device.expression is not None and not device.is_object and not device.may_be_none and not self.metal:
             made = self.spell("torch.device", home.after)
             lines.append(f"{prefix}{self.device_type} = {made}({self.tree.text(device.expression)}).type")
         if self._direct(home) is None:
@@ -347,7 +348,8 @@ class Adoption:
     def _subregion(self, subregion: Subregion) -> Iterator[Edit]:
         """Autocast switched off for one statement; its operands are cast with all that has to be in float32."""
         statement = blocks.statement_of(self.tree, subregion.statement)
-        autocast, kind = self.spell("torch.autocast", statement), f"{self.tree.text(subregion.device)}.device.type"
+        kind = self.cuda if self.metal else f"{self.tree.text(subregion.device)}.device.type"
+        autocast = self.spell("torch.autocast", statement)
         yield from edit.wrap(self.tree, [statement], [f"with {autocast}(device_type={kind}, enabled=False):"])
 
     def _marked(self, made: Edit) -> Iterator[Edit]:
