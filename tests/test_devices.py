@@ -187,7 +187,9 @@ def fit(loader, name):
 METAL = {
     "an object": 'device = torch.device("mps" if torch.backends.mps.is_available() else "cpu")',
     "a name": 'device = "mps" if torch.backends.mps.is_available() else "cpu"',
-    "a name of three": 'device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"',
+    "a name of three": """\
+others = "mps" if torch.backends.mps.is_available() else "cpu"
+device = "cuda" if torch.cuda.is_available() else others""",
     "one of three": """\
 if torch.cuda.is_available():
     device = torch.device("cuda")
@@ -210,9 +212,9 @@ def test_autocast_is_not_told_of_mps_before_torch_2_5(how: str, rest: str, dtype
         assert [d.code for d in left] == ["AMP018"]
         return
     assert left == []
-    assert 'device_type="cuda", ' in after
-    assert '= device.type == "cuda"' in after or 'torch.device(device).type == "cuda"' in after
-    assert 'device_type="cuda", ' not in newer
+    assert 'device_type="cuda",' in after
+    assert 'device.type == "cuda"' in after or 'torch.device(device).type == "cuda"' in after
+    assert 'device_type="cuda",' not in newer
     assert_same(run(before), run(after, "off"))
 
 

@@ -192,8 +192,8 @@ def _decides(facts: AmpFacts, value: cst.CSTNode) -> bool:
             return _decides(facts, inner)
         case cst.BooleanOperation(left=left, right=right):
             return _decides(facts, left) and _decides(facts, right)
-        case cst.Comparison():
-            return is_quiet(value)
+        case cst.Comparison(left=left):
+            return is_quiet(value) or (_is_switch(facts, left) and _is_switch(facts, value))
     return _is_switch(facts, value)
 
 
