@@ -34,6 +34,7 @@ BFLOAT16_ON_CPU = {"c28_recurrent_state"}
 SAME_PROGRAM_ONLY = {
     "c06b_input_penalty",
     "c06b_penalty_helper",
+    "c06b_penalty_method",
     "c08_dcgan_parallel",
     "c08_gan_bce_inline",
     "c08_gan_bce_named",

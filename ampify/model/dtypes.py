@@ -54,6 +54,8 @@ _DEEP = 6
 """So many calls are followed into each other."""
 _FAR = 50
 """So many values are evaluated within each other, about eight frames of Python each, of the 1,000 that it has."""
+_ROUNDS = 200
+"""So often are the values behind one value evaluated, until they settle."""
 _WIDE = 300
 """So many calls are followed for one value: classes that override each other's methods multiply the ways."""
 
@@ -103,22 +105,24 @@ class Dtypes:
         self._known: dict[_Key, Found] = {}
         self._settled: set[_Key] = set()
         self._visited: set[_Key] = set()
-        self._far: list[_Key] = []
+        self._far: dict[_Key, None] = {}
         self._changed = False
         self._followed = self._depth = 0
 
     def of(self, node: cst.BaseExpression) -> Found:
         """The dtypes that the value of an expression may have where it stands; empty for what holds no value."""
-        far: list[_Key] = []
-        while True:
-            self._changed, self._visited, self._followed, self._far = False, set(), 0, list[_Key]()
-            for key in reversed(far):
-                self._value(*key)
-            found = self._value(node)
-            far += self._far
-            if not self._changed:
-                self._settled |= self._visited
-                return found
+        asked: list[_Key] = [(node, None, None)]
+        for _ in range(_ROUNDS):
+            self._changed, self._visited, self._followed, self._far = False, set(), 0, dict[_Key, None]()
+            found = self._value(*asked[-1])
+            if further := [key for key in self._far if key not in asked]:
+                asked += further  # first what is far away, and then what hangs on it
+            elif not self._changed:
+                self._settled |= self._visited if not self._far else set()
+                asked.pop()
+                if not asked:
+                    return found
+        return _unknown(node)
 
     def unchanged(self, nodes: Iterable[cst.BaseExpression]) -> bool:
         """Whether autocast leaves all of these values as they are."""
@@ -171,12 +175,11 @@ class Dtypes:
     def _value(self, node: cst.CSTNode | Definition, frame: Frame | None = None, index: int | None = None) -> Found:
         """The dtypes of a value, of its element ``index`` if it is a tuple; a value under way is empty at first.
 
-        So is one that is very far from the value that is asked for: the next round begins with it.
+        So is one that is very far from the value that is asked for: it is asked for by itself, before the next round.
         """
         key = (node, frame, index)
         if self._depth == _FAR and key not in self._visited and key not in self._settled:
-            self._far.append(key)
-            self._changed = True
+            self._far[key] = None
         elif key not in self._visited and key not in self._settled:
             self._visited.add(key)
             self._depth += 1

@@ -8,7 +8,7 @@ float32 is in float32, and each value gets its share of the gradient alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from ampify.model import libraries
 from ampify.model.definitions import How
 from ampify.model.dtypes import Dtype, Dtypes
 from ampify.model.operators import KEEPING
+from ampify.model.step import Act, InnerGradient
 from ampify.syntax import blocks
 
 if TYPE_CHECKING:
@@ -38,6 +39,22 @@ def averaged(forward: Forward) -> Iterator[cst.BaseExpression]:
     if found:
         dtypes = Dtypes(forward, "cuda", inside, reached)
         yield from dict.fromkeys(half for value in found for half in _lowered(forward, dtypes, value))
+
+
+def differentiated(forward: Forward, acts: Iterable[Act]) -> Iterator[cst.BaseExpression]:
+    """What gradients of a penalty are taken of, in half precision: multiplied by 65536, their own would be infinite."""
+    outputs = [act.outputs for act in acts if isinstance(act, InnerGradient)]
+    if outputs:
+        dtypes = Dtypes(forward, "cuda", forward.running.inside, _reached(forward))
+        yield from (half for value in outputs for half in _lowered(forward, dtypes, _summed(value)))
+
+
+def _summed(node: cst.BaseExpression) -> cst.BaseExpression:
+    """What is added up: ``scores`` of ``scores.sum()``."""
+    match node:
+        case cst.Call(func=cst.Attribute(value=inner, attr=cst.Name(value="sum" | "mean")), args=[]):
+            return inner
+    return node
 
 
 def arrays(forward: Forward) -> Iterator[cst.BaseExpression]:

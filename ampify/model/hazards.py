@@ -14,7 +14,7 @@ import libcst as cst
 
 from ampify.model import fills, gram, libraries, operators, sparse
 from ampify.model import vocabulary as words
-from ampify.model.definitions import How, Place
+from ampify.model.definitions import How
 from ampify.model.forward import Forward
 from ampify.model.makers import Makers
 from ampify.model.roles import Role
@@ -262,40 +262,9 @@ class Hazards:
         return []
 
     def _filled(self, node: cst.Assign) -> Iterator[Obstacle]:
-        """``out[mask] = half``: a tensor made in float32 takes other dtypes by slices and numbers, not by tensors."""
-        match node.targets:
-            case [cst.AssignTarget(target=cst.Subscript(value=tensor) as target)] if self._made_by_torch(tensor):
-                tensor_index = any(not self._plain_index(e.slice) for e in target.slice)
-                if tensor_index and self.forward.reads_low(node.value, node):
-                    yield from self._unequal(node, _FILLS, [tensor, node.value])
-
-    def _made_by_torch(self, node: cst.BaseExpression) -> bool:
-        place = self.flow.place(node)
-        found = self.flow.assigned(place) if place is not None else ()
-        made = [d.value for d in found if d.value is not None and d.how is not How.CHANGE]
-        return any(p.startswith("torch.") for v in made for p in self.forward.islands.made_by(v))
-
-    def _plain_index(self, index: cst.BaseSlice) -> bool:
-        """A slice, a number, or the variable of a loop over numbers."""
-        if not isinstance(index, cst.Index):
-            return True
-        match index.value:
-            case cst.Integer() | cst.Ellipsis() | cst.UnaryOperation(expression=cst.Integer()):
-                return True
-            case cst.BinaryOperation(left=left, right=right):
-                return self._plain_index(cst.Index(left)) and self._plain_index(cst.Index(right))
-            case cst.Name() as name if (place := self.flow.place(name)) is not None:
-                return self._counts(place)
-        return False
-
-    def _counts(self, place: Place) -> bool:
-        found = [*self.flow.assigned(place)]
-        return bool(found) and all(
-            isinstance(d.value, cst.Integer)
-            or (d.how is How.ITERATE and isinstance(d.value, cst.Call) and _over_numbers(d.value))
-            or d.how is How.CHANGE
-            for d in found
-        )
+        """A float32 tensor that takes only its own dtype, and not one that the value surely has or can be cast to."""
+        if (pair := self.running.stores.pair(node)) is not None and not self.running.stores.casts(node):
+            yield from self._unequal(node, _FILLS, [*pair])
 
     # ------------------------------------------------------------------ strict checks
 
@@ -332,15 +301,6 @@ def _divides(maker: cst.Call) -> bool:
         case cst.SimpleString(evaluated_value="mean" | "max" | "min" | "median"):
             return True
     return False
-
-
-def _over_numbers(call: cst.Call) -> bool:
-    match call.func:
-        case cst.Name(value="range" | "reversed" | "enumerate" | "count" | "trange"):
-            return True
-        case cst.Attribute(attr=cst.Name(value="trange" | "count")):
-            return True
-    return isinstance(call.func, cst.Name) and call.func.value == "tqdm"
 
 
 def _called(node: cst.BaseExpression) -> cst.BaseExpression:

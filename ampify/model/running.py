@@ -12,6 +12,7 @@ from ampify.model import fills, operators
 from ampify.model.dtypes import Dtype, Dtypes
 from ampify.model.makers import Makers
 from ampify.model.step import Subregion
+from ampify.model.stores import Stores
 from ampify.model.subregions import Subregions
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class Running:
         self.inside = [n for region in forward.runs.found for s in region.statements for n in self.flow.inside(s)]
         self.inside += [n for r in forward.runs.found for h in r.hoists for n in self.flow.inside(h.expression)]
         self._makers = Makers(forward.flow, forward.roles)
-        self._exact = Subregions(self)
+        self._exact, self.stores = Subregions(self), Stores(forward, self)
 
     @cached_property
     def functions(self) -> tuple[cst.FunctionDef, ...]:
