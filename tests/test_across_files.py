@@ -34,6 +34,15 @@ def test_a_name_through_two_star_imports() -> None:
     assert tree.path(found) == "/p/inner.py"
 
 
+def test_a_name_through_a_star_import_of_what_is_not_at_hand() -> None:
+    main = "from lib import f, g, h\nf()\ng()\nh()\n"
+    tree = joined(main=main, lib="from .inner import *\nfrom .outer import *\n", inner="def g():\n    pass\n")
+    found = {tree.text(call): Flow(tree).names.imported(call.func) for call in Flow(tree).calls}
+    assert found == {"f()": {"lib.f"}, "g()": set(), "h()": {"lib.h"}}
+    closed = joined(main=main, lib="from .inner import g\n", inner="def g():\n    pass\n")
+    assert not any(Flow(closed).names.imported(call.func) for call in Flow(closed).calls)
+
+
 def test_a_name_imported_in_every_branch() -> None:
     imports = "if a:\n    from b import f\nelse:\n    from b import f\n"
     found = callee(joined(main=f"{imports}f()\n", b="def f():\n    pass\n"), "f()")

@@ -131,8 +131,8 @@ class Names:
                 path = ".".join((binding.path, *rest))
                 if len(bindings) > 1 or (origin := self._linked(path, scope)) is None:
                     yield path  # of a name that means other things too, what it leads to cannot be relied on
-                elif origin[1] and not origin[0].lookup(origin[1][0]):
-                    yield path  # by a star import of what is not at hand
+                elif origin[1] and self._out_of_sight(*origin):
+                    yield path
                 elif origin[1]:
                     yield from self._paths(*origin, follow=False)
             elif follow and binding.value is not None and (alias := dotted(binding.value)) and alias[0] != root:
@@ -173,6 +173,11 @@ class Names:
             case [Binding(path=None), *_]:
                 return (home, chain) if (home := scope.find(root)) is not None else None
         return None
+
+    def _out_of_sight(self, home: Scope, chain: tuple[str, ...]) -> bool:
+        """Whether a module at hand has a name by a star import of what is not at hand."""
+        starred = bool(home.top.stars) and not home.lookup(chain[0])
+        return starred and self._origin(home, chain, frozenset()) is None
 
     def _linked(self, path: str, scope: Scope) -> Origin | None:
         """What ``path``, imported in ``scope``, leads to among the modules at hand."""
