@@ -54,7 +54,7 @@ _DEEP = 6
 """So many calls are followed into each other."""
 _FAR = 50
 """So many values are evaluated within each other, about eight frames of Python each, of the 1,000 that it has."""
-_ROUNDS = 200
+_ROUNDS = 60
 """So often are the values behind one value evaluated, until they settle."""
 _WIDE = 300
 """So many calls are followed for one value: classes that override each other's methods multiply the ways."""

@@ -19,6 +19,7 @@ from ampify.model.dtypes import Dtype, Dtypes
 from ampify.model.flow import Flow
 from ampify.model.step import Subregion
 from ampify.syntax import blocks
+from ampify.syntax.blocks import Function
 from ampify.syntax.walk import arguments
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class Subregions:
         return factors if raising else ()
 
     def _squares(self, product: cst.CSTNode) -> bool:
-        """Whether both operands are one tensor, in a program without double precision."""
+        """Whether both operands are one tensor, and the files around name no double precision."""
         return gram.product(self.flow, product) is not None and not self._doubled
 
     def _alone(self, node: cst.CSTNode) -> cst.BaseSmallStatement | None:
@@ -116,7 +117,13 @@ class Subregions:
 
     @cached_property
     def _doubled(self) -> bool:
-        return any(node.attr.value in _DOUBLES for node in self.tree.all(cst.Attribute))
+        own = {self.tree.module(function) for function in (*self.running.functions, *self._homes)}
+        doubles = (node for node in self.tree.all(cst.Attribute) if node.attr.value in _DOUBLES)
+        return any(self.tree.module(node) in own for node in doubles)
+
+    @property
+    def _homes(self) -> list[Function]:
+        return [region.function for region in self.running.forward.runs.found]
 
     def _cast(self, operand: cst.BaseExpression, dtypes: Dtypes) -> bool:
         """Whether an operand may be in half precision; a sparse matrix, which autocast makes none of, is not."""
