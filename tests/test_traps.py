@@ -464,41 +464,6 @@ for x, y in data:
     opt.step()
 """,
     ),
-    "memories in half precision kept by index": (
-        "AMP021",
-        """\
-class Memory(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.encoder = nn.Sequential(nn.Linear(8, 16), nn.ReLU())
-        self.layers = nn.ModuleList([nn.Linear(16, 16) for _ in range(2)])
-        self.head = nn.Linear(16, 4)
-
-    def forward(self, x, memories):
-        x = self.encoder(x)
-        out = []
-        for layer in self.layers:
-            out.append(x.detach())
-            x = F.relu(layer(x)) + x + memories.mean((1, 2))
-        return self.head(x), torch.stack(out, dim=1)
-
-
-agent = Memory().to(device)
-opt = torch.optim.SGD(agent.parameters(), lr=0.1)
-memory = torch.zeros((6, 8, 2, 16), device=device)
-rows = range(6)
-steps = torch.zeros(6, dtype=torch.long, device=device)
-for x, y in data:
-    with torch.no_grad():
-        _, new = agent(x, memory)
-        memory[rows, steps] = new
-    steps += 1
-    opt.zero_grad()
-    loss = F.cross_entropy(agent(x, memory)[0], y)
-    loss.backward()
-    opt.step()
-""",
-    ),
     "results collected in a list and multiplied later": (
         "AMP021",
         """\
@@ -955,6 +920,39 @@ for x, y in data:
         target = model(x).detach()
     loss = distance(q, target)
     opt.zero_grad()
+    loss.backward()
+    opt.step()
+    log.append(loss.item())
+""",
+    "memories in half precision kept by index": """\
+class Memory(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Linear(8, 16), nn.ReLU())
+        self.layers = nn.ModuleList([nn.Linear(16, 16) for _ in range(2)])
+        self.head = nn.Linear(16, 4)
+
+    def forward(self, x, memories):
+        x = self.encoder(x)
+        out = []
+        for layer in self.layers:
+            out.append(x.detach())
+            x = F.relu(layer(x)) + x + memories.mean((1, 2))
+        return self.head(x), torch.stack(out, dim=1)
+
+
+agent = Memory().to(device)
+opt = torch.optim.SGD(agent.parameters(), lr=0.1)
+memory = torch.zeros((6, 8, 2, 16), device=device)
+rows = range(6)
+steps = torch.zeros(6, dtype=torch.long, device=device)
+for x, y in data:
+    with torch.no_grad():
+        _, new = agent(x, memory)
+        memory[rows, steps] = new
+    steps += 1
+    opt.zero_grad()
+    loss = F.cross_entropy(agent(x, memory)[0], y)
     loss.backward()
     opt.step()
     log.append(loss.item())
