@@ -78,3 +78,15 @@ def test_what_lies_among_the_tests_of_a_project_is_part_of_them(tmp_path: Path, 
     if marked:
         (tmp_path / "pyproject.toml").touch()
     assert [found_code for found_code, _ in found(tmp_path / folder, "reference.py", HELPED)] == [code]
+
+
+@pytest.mark.parametrize(
+    ("name", "refused"), [("benchmark_fp32.py", True), ("float32-run.py", True), ("fp32x.py", False)]
+)
+def test_a_file_that_says_by_its_name_that_it_trains_in_float32(tmp_path: Path, name: str, refused: bool) -> None:
+    body = LOOP.format(name="train", first="data")
+    [(code, message)] = found(tmp_path, name, body)
+    assert (code == "AMP017" and "by its name" in message) == refused
+    assert (code == "AMP001") != refused
+    [(code, _)] = found(tmp_path, name, body, unsafe_fixes=True)
+    assert code == "AMP001"

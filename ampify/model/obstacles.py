@@ -48,6 +48,7 @@ class Obstacles:
             self._hooks, self._masters, self._foreign, self._no_step, self._other_dtypes, self._unknown_forward,
             self._no_accelerator, self._shared, self._reduced, self._kept, self._hazards, self._sharded, self._wrapped,
             self._unrecorded, self._homemade, self._gone, self._useless, self._tested,
+            self._declared,
         )  # fmt: skip
         for check in checks:
             yield from check()
@@ -372,6 +373,14 @@ class Obstacles:
         first = self.backwards[0].node
         if self.steps and is_test(Path(self.tree.path(first) or ""), self.tree.module(first)):
             reason = "it is part of a test, whose assertions and comparisons are about float32"
+            yield replace(self._at("AMP017", first, reason), risk=True)
+
+    def _declared(self) -> Iterator[Obstacle]:
+        """``benchmark_fp32.py`` is what others are compared with, and says so."""
+        first = self.backwards[0].node
+        said = Path(self.tree.path(first) or "").stem.lower().replace("-", "_").split("_")
+        if self.steps and {"fp32", "float32"} & {*said}:
+            reason = "its file says by its name that it trains in float32"
             yield replace(self._at("AMP017", first, reason), risk=True)
 
     def _useless(self) -> Iterator[Obstacle]:
