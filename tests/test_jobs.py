@@ -114,7 +114,7 @@ def test_no_process_outlives_one_that_is_killed(tmp_path: Path) -> None:
         "from ampify import jobs\n"
         "jobs.WORTH = 0\n"
         "def work(seconds):\n"
-        "    print(os.getpid(), flush=True)\n"
+        "    os.write(1, f'{os.getpid()}\\n'.encode())\n"  # a line at once: two processes write
         "    time.sleep(seconds)\n"
         "if __name__ == '__main__':\n"
         "    with jobs.spread(work, [0.5] * 40, [1] * 40, 2) as results:\n"
