@@ -131,3 +131,35 @@ def test_an_array_behind_a_region_stays_in_float32() -> None:
     assert_same(original, run(after, "off"))
     assert run(after, "full", scale=1.0).log[0][0] == original.log[0][0] == "float32"
     assert run(after.replace(".float()", ""), "full", scale=1.0).log[0][0] == "float16"
+
+
+REWARDS = """\
+rewards = [1000.3, -2000.7, 0.1234567, 3000.9, 4.0, 5.0]
+for x, y in data[:1]:
+    opt.zero_grad()
+    values = model(x).max(dim=1)[0]
+    target = {0}
+    loss = F.smooth_l1_loss(values, target)
+    loss.backward()
+    opt.step()
+    log.append((str(target.dtype), target.tolist()))
+"""
+MADE = ["values.new_tensor(rewards)", "values.detach().new_tensor(rewards) + 1"]
+
+
+@pytest.mark.parametrize("made", MADE)
+def test_numbers_that_take_the_dtype_of_an_output_are_not_rounded(made: str) -> None:
+    before = HEAD + REWARDS.format(made)
+    after, left = fix_text(before, Settings())
+    assert left == []
+    original = run(before, "original")
+    assert_same(original, run(after, "off"))
+    assert run(after, "full", scale=1.0).log == original.log
+    assert run(after.replace(".float()", ""), "full", scale=1.0).log[0][0] == "torch.float16"
+
+
+@pytest.mark.parametrize("made", ["values.new_tensor([0.5] * 6)", "values.new_tensor(rewards, dtype=torch.float32)"])
+def test_what_is_exact_or_has_a_dtype_is_made_as_it_was(made: str) -> None:
+    after, left = fix_text(HEAD + REWARDS.format(made), Settings())
+    assert left == []
+    assert ".float()" not in after

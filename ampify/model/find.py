@@ -13,7 +13,7 @@ from ampify.model.definitions import Place
 from ampify.model.flow import Flow, params
 from ampify.model.forward import Forward
 from ampify.model.frameworks import Frameworks, find_frameworks
-from ampify.model.half_losses import arrays, averaged, differentiated, pooled
+from ampify.model.half_losses import arrays, averaged, copied, differentiated, pooled
 from ampify.model.lowered import Lowered
 from ampify.model.obstacles import Obstacles
 from ampify.model.protocol import checked
@@ -265,7 +265,10 @@ def _describe(acts: Acts, group: list[Act]) -> TrainingStep:
     reach = reaching.solve(
         [(a.optimizer, a.function) for a in steps], [*needing, *inner], [c.function for c in checkpoints]
     )
-    half = [*averaged(forward), *differentiated(forward, others), *arrays(forward), *pooled(forward)]
+    exact = [*copied(forward)]
+    half = [
+        *averaged(forward), *differentiated(forward, others), *exact, *arrays(forward, exact), *pooled(forward)
+    ]  # fmt: skip
     floats = dict.fromkeys([*forward.islands.floats(), *half, *forward.running.stores.cast()])
     filled = dict.fromkeys(n for n in forward.running.filled() if n not in floats)
     return TrainingStep(

@@ -1,4 +1,4 @@
-"""Losses that are means of half-precision values, sums of them by libraries, and sums and arrays behind a region.
+"""Losses that are means of half-precision values, libraries' sums of them, and sums, arrays and copies behind a region.
 
 Autocast leaves `mean` in the dtype of what it is given; outside of it `sum` and `numpy` do so as well.
 
@@ -57,13 +57,32 @@ def _summed(node: cst.BaseExpression) -> cst.BaseExpression:
     return node
 
 
-def arrays(forward: Forward) -> Iterator[cst.BaseExpression]:
-    """What becomes an array of NumPy behind a region, in half precision: the array was in float32, and so it stays."""
-    homes = dict.fromkeys(region.function for region in forward.runs.found)
-    calls = (call for home in homes for call in forward.flow.calls_in[home])
-    given = [call.func.value for call in calls if isinstance(call.func, cst.Attribute) and _makes_array(forward, call)]
-    if given:
-        dtypes = Dtypes(forward, "cuda", forward.running.inside, _reached(forward))
+def arrays(forward: Forward, exact: Iterable[cst.BaseExpression] = ()) -> Iterator[cst.BaseExpression]:
+    """What becomes an array of NumPy behind a region, in half precision: the array was in float32, and so it stays.
+
+    ``exact`` is cast to float32.
+    """
+    made = (receiver for call in _near(forward) if (receiver := _made_array(forward, call)))
+    yield from _halves(forward, made, exact)
+
+
+def copied(forward: Forward) -> Iterator[cst.BaseExpression]:
+    """What `new_tensor` takes its dtype of, in half precision: rewards and the like come from elsewhere, unrounded."""
+    yield from _halves(forward, (receiver for call in _near(forward) if (receiver := _takes_numbers(call))))
+
+
+def _near(forward: Forward) -> Iterator[cst.Call]:
+    """The calls of the functions that hold a region."""
+    for home in dict.fromkeys(region.function for region in forward.runs.found):
+        yield from forward.flow.calls_in[home]
+
+
+def _halves(
+    forward: Forward, values: Iterable[cst.BaseExpression], exact: Iterable[cst.BaseExpression] = ()
+) -> Iterator[cst.BaseExpression]:
+    """Those values that are surely in half precision."""
+    if given := [*values]:
+        dtypes = Dtypes(forward, "cuda", forward.running.inside, _reached(forward), exact=exact)
         yield from (value for value in given if dtypes.of(value) == {Dtype.HALF})
 
 
@@ -86,9 +105,23 @@ def _pools(forward: Forward, call: cst.Call) -> bool:
     return plain and package is not None and package not in Path(forward.tree.path(call) or "").parts
 
 
-def _makes_array(forward: Forward, call: cst.Call) -> bool:
-    named = isinstance(call.func, cst.Attribute) and call.func.attr.value == "numpy"
-    return named and not call.args and not forward.flow.names.imported(call.func)
+def _made_array(forward: Forward, call: cst.Call) -> cst.BaseExpression | None:
+    """``x`` of ``x.numpy()``."""
+    match call:
+        case cst.Call(func=cst.Attribute(value=receiver, attr=cst.Name(value="numpy")) as func, args=[]):
+            return None if forward.flow.names.imported(func) else receiver
+    return None
+
+
+def _takes_numbers(call: cst.Call) -> cst.BaseExpression | None:
+    """``x`` of ``x.new_tensor(rewards)``; a number or list that is written there is taken to be small."""
+    match call:
+        case cst.Call(
+            func=cst.Attribute(value=receiver, attr=cst.Name(value="new_tensor")),
+            args=[cst.Arg(value=cst.Name() | cst.Attribute() | cst.Subscript() | cst.Call())],
+        ):
+            return receiver
+    return None
 
 
 def _lowered(forward: Forward, dtypes: Dtypes, node: cst.BaseExpression) -> Iterator[cst.BaseExpression]:
