@@ -95,6 +95,8 @@ def _quiet_machine(stdout: io.StringIO) -> Iterator[list[warnings.WarningMessage
         stack.enter_context(torch.random.fork_rng(devices=[]))
         warned = stack.enter_context(warnings.catch_warnings(record=True))
         warnings.simplefilter("always")
+        stack.callback(torch.set_warn_always, torch.is_warn_always_enabled())
+        torch.set_warn_always(True)  # some are given once in a process, and would be missed in all programs but one
         stack.callback(random.setstate, state)
         stack.callback(torch.set_default_dtype, torch.get_default_dtype())
         stack.callback(torch.set_grad_enabled, torch.is_grad_enabled())
