@@ -39,8 +39,13 @@ def test_a_name_through_a_star_import_of_what_is_not_at_hand() -> None:
     tree = joined(main=main, lib="from .inner import *\nfrom .outer import *\n", inner="def g():\n    pass\n")
     found = {tree.text(call): Flow(tree).names.imported(call.func) for call in Flow(tree).calls}
     assert found == {"f()": {"lib.f"}, "g()": set(), "h()": {"lib.h"}}
-    closed = joined(main=main, lib="from .inner import g\n", inner="def g():\n    pass\n")
-    assert not any(Flow(closed).names.imported(call.func) for call in Flow(closed).calls)
+
+
+def test_a_name_that_is_not_in_the_version_at_hand() -> None:
+    main = "from lib import f, g\nimport lib\nf()\ng()\nlib.sub.h()\n"
+    tree = joined(main=main, lib="from .inner import g\n", inner="def g():\n    pass\n")
+    found = {tree.text(call): Flow(tree).names.imported(call.func) for call in Flow(tree).calls}
+    assert found == {"f()": {"lib.f"}, "g()": set(), "lib.sub.h()": {"lib.sub.h"}}
 
 
 def test_a_name_imported_in_every_branch() -> None:

@@ -17,7 +17,7 @@ from execution import Trace, assert_same, run
 
 from ampify.config import Settings
 from ampify.diagnostic import Diagnostic, Severity
-from ampify.engine import check_text, fix_text, fix_texts
+from ampify.engine import Run, check_text, fix_text, fix_texts, steps
 from ampify.rewrite.erase import erase_text
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "apex"
@@ -122,6 +122,15 @@ def test_a_vendored_apex_is_nobody_elses(tmp_path: Path):
     found = check_text(_before("o1_literal"), Settings(select=("AMP12",)), str(tmp_path / "train.py"))
     assert found
     assert all(d.fix is None for d in found)
+
+
+def test_a_newer_apex_beside_it_has_no_amp(tmp_path: Path):
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "apex").mkdir()
+    (tmp_path / "apex" / "__init__.py").write_text("import torch\n")
+    (tmp_path / "train.py").write_text(_before("o1_literal"))
+    found, _ = steps([tmp_path], Run())
+    assert [step.decision for step in found] == ["already mixed"]
 
 
 def test_a_fork_for_another_accelerator_is_maintained():

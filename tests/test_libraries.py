@@ -136,3 +136,61 @@ def test_a_layer_that_adds_up_its_neighbours_or_divides(more: str, refused: bool
     after, left = fix_text(text, Settings())
     assert (after == text) == refused
     assert [d.code for d in left] == ["AMP021"] * refused
+
+
+GRAPHS = """\
+import torch
+import torch_geometric.transforms as T
+from torch_geometric.nn.conv import GCN2Conv
+{kernels}
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lin, self.conv = torch.nn.Linear(4, 4), GCN2Conv()
+
+    def forward(self, x, matrix):
+        return self.conv(self.lin(x), matrix)
+
+data = T.ToSparseTensor()(load())
+net = Net().cuda()
+optimizer = torch.optim.Adam(net.parameters())
+for x in loader:
+    optimizer.zero_grad()
+    loss = net(x.cuda(), data.adj_t).square().mean()
+    loss.backward()
+    optimizer.step()
+"""
+IN_SIGHT = {
+    "transforms/__init__.py": "from .to_sparse_tensor import ToSparseTensor\n",
+    "transforms/to_sparse_tensor.py": "class ToSparseTensor:\n    def __call__(self, data):\n        return data\n",
+    "nn/conv.py": """\
+import torch
+from torch_geometric.typing import WITH_TORCH_SPARSE
+
+class GCN2Conv(torch.nn.Module):
+    def forward(self, x, matrix):
+        return torch.sparse.mm(matrix, x) if WITH_TORCH_SPARSE else matrix @ x
+""",
+    "typing.py": """\
+try:
+    import torch_sparse
+
+    WITH_TORCH_SPARSE = True
+except ImportError:
+    WITH_TORCH_SPARSE = False
+""",
+}
+
+
+@pytest.mark.parametrize("library", [{}, IN_SIGHT], ids=["out of sight", "in sight"])
+@pytest.mark.parametrize(
+    ("kernels", "codes"),
+    [("", ["AMP021"]), ("from torch_geometric.typing import WITH_TORCH_SPARSE\nassert WITH_TORCH_SPARSE", ["AMP001"])],
+)
+def test_graphs_in_a_sparse_layout(tmp_path: Path, library: dict[str, str], kernels: str, codes: list[str]) -> None:
+    (tmp_path / "train.py").write_text(GRAPHS.format(kernels=kernels), "utf-8")
+    for name, text in library.items():
+        (tmp_path / "torch_geometric" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "torch_geometric" / name).write_text(text, "utf-8")
+    assert [code for code, _ in refused(tmp_path)] == codes

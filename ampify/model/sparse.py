@@ -12,9 +12,11 @@ from collections.abc import Collection, Iterator
 
 import libcst as cst
 
+from ampify.model import libraries
 from ampify.model.definitions import How
 from ampify.model.dtypes import unpacked
 from ampify.model.flow import Flow
+from ampify.syntax.walk import dotted
 
 COO, OTHER = "COO", "compressed"
 """Layouts of sparse tensors."""
@@ -53,11 +55,24 @@ def raises(one: Collection[str], other: Collection[str], device: str) -> bool:
 
 
 def graphs(flow: Flow) -> bool:
-    """Whether a program makes graphs whose adjacency matrices are in CSR layout."""
-    if not any(_imported(flow, call.func) & _GRAPHS for call in flow.calls):
+    """Whether a program makes graphs whose adjacency matrices are in CSR layout; its library may be in sight."""
+    calls = (call for call in flow.calls if _named(flow, call.func) & _GRAPHS)
+    if all(_of_library(flow, call) for call in calls):
         return False
     names = (n for n in flow.tree.nodes() if isinstance(n, cst.Name | cst.Attribute))
-    return not any(path.startswith(_OWN_KERNELS) for n in names for path in _imported(flow, n))
+    kernels = (n for n in names if any(path.startswith(_OWN_KERNELS) for path in _named(flow, n)))
+    return all(_of_library(flow, n) for n in kernels)
+
+
+def _named(flow: Flow, node: cst.CSTNode) -> frozenset[str]:
+    """The import paths of a name, and those that its own file spells."""
+    root, *rest = dotted(node) or ("",)
+    spelled = (b.path for b in flow.names.scope[node].lookup(root) if b.path is not None)
+    return _imported(flow, node).union(".".join((path, *rest)) for path in spelled)
+
+
+def _of_library(flow: Flow, node: cst.CSTNode) -> bool:
+    return any(libraries.defined(flow.tree.path(node) or "", ""))
 
 
 def layouts(flow: Flow, node: cst.CSTNode, seen: frozenset[object] = frozenset()) -> frozenset[str]:

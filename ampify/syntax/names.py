@@ -175,9 +175,8 @@ class Names:
         return None
 
     def _out_of_sight(self, home: Scope, chain: tuple[str, ...]) -> bool:
-        """Whether a module at hand has a name by a star import of what is not at hand."""
-        starred = bool(home.top.stars) and not home.lookup(chain[0])
-        return starred and self._origin(home, chain, frozenset()) is None
+        """Whether a module at hand does not bind a name: it may come by a star import, or be in another version."""
+        return not home.lookup(chain[0]) and self._origin(home, chain, frozenset()) is None
 
     def _linked(self, path: str, scope: Scope) -> Origin | None:
         """What ``path``, imported in ``scope``, leads to among the modules at hand."""
