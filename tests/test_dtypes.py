@@ -39,6 +39,8 @@ class Net(nn.Module):
         self.layers = nn.ModuleList([nn.Linear(4, 4) for _ in range(2)])
         self.norm = nn.LayerNorm(4)
         self.tail = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Softmax(-1))
+        self.starred = nn.Sequential(*[nn.Linear(4, 4)], nn.ReLU(), nn.Linear(4, 4))
+        self.starred_last = nn.Sequential(nn.Linear(4, 4), *[nn.LayerNorm(4)])
 
     def forward(self, x):
         for layer in self.layers:
@@ -75,6 +77,8 @@ VALUES = {
     "net.both(wide)[0]": Dtype.HALF,
     "twice(h)[0]": Dtype.HALF,
     "net.tail[0](wide)": None,
+    "net.starred(wide)": Dtype.HALF,
+    "net.starred_last(wide)": None,
     "[layer(wide) for layer in net.layers][0]": Dtype.HALF,
     "(h if h.dim() else wide.to(h))": None,
     "h + wide": None,

@@ -509,10 +509,8 @@ class Dtypes:
 
     def _parts(self, maker: cst.Call, given: Found, at: cst.CSTNode, low: bool) -> Found:
         for arg in maker.args:
-            makers = [*self._makers.of(arg.value)]
-            if arg.star or not makers:
-                return _unknown(at)
-            given = _NONE.union(*(self._ran(inner, given, at, low) for inner in makers))
+            makers = [] if arg.star else [*self._makers.of(arg.value)]
+            given = _NONE.union(*(self._ran(inner, given, at, low) for inner in makers)) if makers else _unknown(at)
         return given
 
 
